@@ -1,0 +1,39 @@
+"""The one batch type that every method takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MultimodalBatch:
+    """Padded sequences of several modalities; padding is at the end of the time axis.
+
+    Args:
+        features: modality -> (B, T_m, D_m) float.
+        lengths: modality -> (B,) int64, each in [0, T_m].
+        targets: (B,) or (B, num_outputs), or None when predicting.
+        ids: B sample names, or empty.
+    """
+
+    features: Mapping[str, Tensor]
+    lengths: Mapping[str, Tensor]
+    targets: Tensor | None = None
+    ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.lengths.values())))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> MultimodalBatch:
+        """The batch on ``device``; ``dtype`` converts the features only."""
+        targets = self.targets
+        return replace(
+            self,
+            features={m: x.to(device=device, dtype=dtype) for m, x in self.features.items()},
+            lengths={m: n.to(device) for m, n in self.lengths.items()},
+            targets=None if targets is None else targets.to(device),
+        )

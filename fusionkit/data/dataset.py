@@ -1,0 +1,79 @@
+"""A data set as the harness sees it: three splits, their spec, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fusionkit.data.preparation import Preparation
+from fusionkit.data.spec import DataSpec
+from fusionkit.data.store import SequenceStore
+
+Split = Literal["train", "validation", "test"]
+
+
+class DataConfig(BaseModel):
+    """Options that every data source takes; a source adds its own fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nonfinite: Literal["error", "zero"] = Field(
+        "error", description="NaN or infinite features: refuse them, or set them to 0 and say how many"
+    )
+
+
+@dataclass(frozen=True)
+class MultimodalDataset:
+    """Training, validation and test data, already normalised.
+
+    Args:
+        name: as given to ``--data``.
+        preparation: what was done to the features, so that new samples get the same.
+        split_rule: one sentence for the report: who is in which split.
+        source: one sentence: where the data come from, and their licence.
+        notes: lines to print before training (for example the Bayes-optimal accuracy).
+    """
+
+    name: str
+    spec: DataSpec
+    train: SequenceStore
+    validation: SequenceStore
+    test: SequenceStore
+    split_rule: str
+    source: str
+    preparation: Preparation = field(default_factory=Preparation)
+    notes: list[str] = field(default_factory=list)
+
+    def split(self, name: Split) -> SequenceStore:
+        """One split by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over all splits: what a reported number was measured on."""
+        joined = "".join(s.sha256() for s in (self.train, self.validation, self.test))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What a plugin registers with ``fusionkit_register_datasets``.
+
+    Args:
+        name: as in ``--data NAME`` or ``--data NAME:PATH``.
+        summary: one line for ``fusionkit list``.
+        config: options of the source; if it has a ``path`` field, ``NAME:PATH`` fills it.
+        load: reads, checks, splits and normalises.
+        citation: reference and licence.
+    """
+
+    name: str
+    summary: str
+    config: type[DataConfig]
+    load: Callable[[Any], MultimodalDataset]
+    citation: str = ""

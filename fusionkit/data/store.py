@@ -1,0 +1,87 @@
+"""Ragged sequences in memory: flat arrays and lengths, nothing padded until a batch is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusionkit.data.batch import MultimodalBatch
+
+
+@dataclass(frozen=True)
+class SequenceStore:
+    """N samples of several modalities.
+
+    Args:
+        features: modality -> (sum of lengths, D_m) float32, the samples one after another.
+        lengths: modality -> (N,) int64.
+        targets: (N,) or (N, K): int64 classes, float32 values or 0/1 labels; None if unknown.
+        ids: N sample names.
+        groups: (N,) subject, actor or video of each sample, or None.
+    """
+
+    features: Mapping[str, NDArray[np.float32]]
+    lengths: Mapping[str, NDArray[np.int64]]
+    targets: NDArray[np.generic] | None
+    ids: Sequence[str]
+    groups: NDArray[np.generic] | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def offsets(self) -> dict[str, NDArray[np.int64]]:
+        """Modality -> (N+1,) row at which each sample starts."""
+        return {
+            m: np.concatenate([np.zeros(1, np.int64), np.cumsum(n, dtype=np.int64)])
+            for m, n in self.lengths.items()
+        }
+
+    def sequence(self, modality: str, index: int) -> NDArray[np.float32]:
+        """(T, D_m) view of one sample."""
+        start, stop = self.offsets[modality][index : index + 2]
+        return self.features[modality][start:stop]
+
+    def batch(self, indices: Sequence[int]) -> MultimodalBatch:
+        """The samples of ``indices``, zero-padded at the end to the longest of them."""
+        features, lengths = {}, {}
+        for m, flat in self.features.items():
+            n = self.lengths[m][list(indices)]
+            padded = np.zeros((len(indices), int(n.max(initial=0)), flat.shape[1]), np.float32)
+            for row, index in enumerate(indices):
+                padded[row, : n[row]] = self.sequence(m, index)
+            features[m], lengths[m] = torch.from_numpy(padded), torch.from_numpy(n)
+        targets = None if self.targets is None else torch.from_numpy(self.targets[list(indices)])
+        return MultimodalBatch(features, lengths, targets, [self.ids[i] for i in indices])
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> SequenceStore:
+        """A store of the chosen samples, in the given order."""
+        chosen = [int(i) for i in indices]
+        return SequenceStore(
+            features={
+                m: np.concatenate([flat[:0], *(self.sequence(m, i) for i in chosen)])
+                for m, flat in self.features.items()
+            },
+            lengths={m: n[chosen] for m, n in self.lengths.items()},
+            targets=None if self.targets is None else self.targets[chosen],
+            ids=[self.ids[i] for i in chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def sha256(self) -> str:
+        """Hash of every value, length, target and id, in modality order."""
+        digest = hashlib.sha256()
+        for m in self.features:
+            digest.update(m.encode())
+            digest.update(np.ascontiguousarray(self.features[m]))
+            digest.update(np.ascontiguousarray(self.lengths[m]))
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets))
+        digest.update("\n".join(self.ids).encode())
+        return digest.hexdigest()

@@ -1,0 +1,139 @@
+"""Which implementation of an operator takes these inputs, and why not the others.
+
+Every operator has a `reference` backend in plain PyTorch that takes everything and defines what is
+right. Faster backends come first in the order of their priority; the first one that has no reason
+against the inputs runs. ``FUSIONKIT_BACKEND=NAME`` or ``with force_backend(NAME)`` chooses one by
+hand: a forced backend that cannot take the inputs raises instead of falling back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fusionkit.errors import ConfigError, FusionKitError, UnknownNameError
+
+
+class BackendError(FusionKitError):
+    """A forced backend cannot take the inputs."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of one operator.
+
+    Args:
+        op: name of the operator.
+        name: name of the backend; ``reference`` is the one that must always be there.
+        run: takes the operator's arguments, already checked.
+        not_supported_reasons: takes the same arguments; an empty list means that it can run.
+        priority: the highest is asked first; the reference has 0.
+        summary: one line for ``fusionkit list`` and `explain`, with the measurement behind the
+            priority where there is one.
+        unavailable: why it can never run in this process (empty where it can).
+    """
+
+    op: str
+    name: str
+    run: Callable[..., Any]
+    not_supported_reasons: Callable[..., list[str]]
+    priority: int = 0
+    summary: str = ""
+    unavailable: str = ""
+
+    def reasons(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Everything that speaks against running on these inputs."""
+        if self.unavailable:
+            return [self.unavailable]
+        return self.not_supported_reasons(*args, **kwargs)
+
+
+_backends: dict[str, list[Backend]] = {}
+_forced: list[str] = [name for name in [os.environ.get("FUSIONKIT_BACKEND", "")] if name]
+
+
+def register_backend(backend: Backend) -> None:
+    """Add an implementation of an operator.
+
+    Raises:
+        ConfigError: the operator has a backend of that name already.
+    """
+    known = _backends.setdefault(backend.op, [])
+    if any(b.name == backend.name for b in known):
+        raise ConfigError(f"{backend.op} has a backend {backend.name!r} already")
+    known.append(backend)
+    known.sort(key=lambda b: -b.priority)
+
+
+def available_backends() -> dict[str, list[Backend]]:
+    """Operator -> its backends, the preferred one first."""
+    return {op: list(backends) for op, backends in sorted(_backends.items())}
+
+
+@contextmanager
+def force_backend(name: str) -> Iterator[None]:
+    """Run operators on the named backend inside the ``with`` block, or raise.
+
+    An operator that has no backend of that name runs on its reference.
+
+    Raises:
+        UnknownNameError: no operator has such a backend.
+    """
+    names = {b.name for backends in _backends.values() for b in backends}
+    if name not in names:
+        raise UnknownNameError("backend", name, names)
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def choose(op: str, *args: Any, **kwargs: Any) -> Backend:
+    """The backend that takes these inputs.
+
+    Raises:
+        BackendError: the forced backend cannot, with its reasons.
+    """
+    backends = _backends[op]
+    if _forced:
+        for backend in backends:
+            if backend.name == _forced[-1]:
+                reasons = backend.reasons(*args, **kwargs)
+                if reasons:
+                    raise BackendError(
+                        f"{op}: the forced backend {backend.name!r} cannot run: "
+                        + "; ".join(reasons)
+                    )
+                return backend
+        return backends[-1]
+    for backend in backends:
+        if not backend.reasons(*args, **kwargs):
+            return backend
+    raise BackendError(f"{op}: no backend takes these inputs")
+
+
+def explain(op: str, *args: Any, **kwargs: Any) -> str:
+    """One line a backend of the operator: chosen, or why not. Arguments as the operator's own.
+
+    >>> import torch, fusionkit.ops
+    >>> x = torch.zeros(1, 2, 3, dtype=torch.float16)
+    >>> print(explain("gated_mask", x, [x]))  # doctest: +ELLIPSIS
+    gated_mask
+    ...
+    """
+    if op not in _backends:
+        raise UnknownNameError("operator", op, _backends)
+    chosen = choose(op, *args, **kwargs)
+    lines = [op]
+    for backend in _backends[op]:
+        reasons = backend.reasons(*args, **kwargs)
+        if backend is chosen:
+            verdict = "chosen" + (" (forced)" if _forced else "")
+        else:
+            verdict = "; ".join(reasons) if reasons else "a backend of higher priority is chosen"
+        lines.append(f"  {backend.name:<10} {verdict}  [{backend.summary}]")
+    return "\n".join(lines)

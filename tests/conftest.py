@@ -1,0 +1,55 @@
+"""Where the tests find the research data and golden numbers that are not part of the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_DEFAULT_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(path: Path, variable: str) -> Path:
+    if not path.is_dir():
+        pytest.skip(f"{path} is missing: set {variable} to the folder")
+    return path
+
+
+def shared_folder() -> Path:
+    return Path(os.environ.get("FUSIONKIT_SHARED", _DEFAULT_SHARED))
+
+
+def golden_folder() -> Path:
+    return Path(os.environ.get("FUSIONKIT_GOLDEN", shared_folder() / "golden" / "visible"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder that ``FUSIONKIT_SHARED`` names."""
+    return _folder(shared_folder(), "FUSIONKIT_SHARED")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder that ``FUSIONKIT_GOLDEN`` names."""
+    return _folder(golden_folder(), "FUSIONKIT_GOLDEN")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``golden_case`` runs once a file of ``@pytest.mark.golden(pattern)``; no file is a failure."""
+    marker = metafunc.definition.get_closest_marker("golden")
+    if marker is None or "golden_case" not in metafunc.fixturenames:
+        return
+    folder = golden_folder()
+    files = sorted(f for pattern in marker.args for f in folder.glob(pattern))
+    metafunc.parametrize("golden_case", files or [None], indirect=True, ids=[f.stem for f in files] or ["none"])
+
+
+@pytest.fixture
+def golden_case(request: pytest.FixtureRequest, golden: Path) -> Path:
+    """One golden file; fails where the folder is there but holds no case."""
+    case = getattr(request, "param", None)
+    if case is None:
+        pytest.fail(f"no golden case of this kind in {golden}")
+    return Path(case)
