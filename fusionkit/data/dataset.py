@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 from fusionkit.data.preparation import Preparation
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 
 Split = Literal["train", "validation", "test"]
-
-
-class DataConfig(BaseModel):
-    """Options that every data source takes; a source adds its own fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    nonfinite: Literal["error", "zero"] = Field(
-        "error", description="NaN or infinite features: refuse them, or set them to 0 and say how many"
-    )
 
 
 @dataclass(frozen=True)
@@ -58,22 +45,3 @@ class MultimodalDataset:
         """Hash over all splits: what a reported number was measured on."""
         joined = "".join(s.sha256() for s in (self.train, self.validation, self.test))
         return hashlib.sha256(joined.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """What a plugin registers with ``fusionkit_register_datasets``.
-
-    Args:
-        name: as in ``--data NAME`` or ``--data NAME:PATH``.
-        summary: one line for ``fusionkit list``.
-        config: options of the source; if it has a ``path`` field, ``NAME:PATH`` fills it.
-        load: reads, checks, splits and normalises.
-        citation: reference and licence.
-    """
-
-    name: str
-    summary: str
-    config: type[DataConfig]
-    load: Callable[[Any], MultimodalDataset]
-    citation: str = ""

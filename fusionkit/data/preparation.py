@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 
 Array = NDArray[np.float32]
@@ -29,7 +30,7 @@ class Preparation:
 
     @classmethod
     def fit(cls, store: SequenceStore, *, deltas: bool = False) -> Preparation:
-        """Mean and standard deviation over all frames of ``store``; a constant feature gets std 1."""
+        """Mean and deviation over all frames of ``store``; a constant feature gets std 1."""
         expanded = cls(deltas=deltas).apply(store)
         mean, std = {}, {}
         for modality, flat in expanded.features.items():
@@ -48,6 +49,18 @@ class Preparation:
                 flat = (flat - self.mean[modality]) / self.std[modality]
             features[modality] = np.ascontiguousarray(flat, dtype=np.float32)
         return replace(store, features=features)
+
+    def prepared_spec(self, raw: DataSpec) -> DataSpec:
+        """The spec of prepared data: with ``deltas`` every modality is twice as wide."""
+        factor = 2 if self.deltas else 1
+        return replace(raw, modalities={m: factor * d for m, d in raw.modalities.items()})
+
+    def raw_spec(self, prepared: DataSpec) -> DataSpec:
+        """The inverse of `prepared_spec`: what files with new samples must hold."""
+        factor = 2 if self.deltas else 1
+        return replace(
+            prepared, modalities={m: d // factor for m, d in prepared.modalities.items()}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_json` reads it back exactly."""

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fusionkit.data.batch import MultimodalBatch
+if TYPE_CHECKING:
+    from fusionkit.data.batch import MultimodalBatch
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class SequenceStore:
 
     def batch(self, indices: Sequence[int]) -> MultimodalBatch:
         """The samples of ``indices``, zero-padded at the end to the longest of them."""
+        # Imported here: sources are registered and read without torch.
+        import torch
+
+        from fusionkit.data.batch import MultimodalBatch
+
         features, lengths = {}, {}
         for m, flat in self.features.items():
             n = self.lengths[m][list(indices)]
@@ -79,9 +85,9 @@ class SequenceStore:
         digest = hashlib.sha256()
         for m in self.features:
             digest.update(m.encode())
-            digest.update(np.ascontiguousarray(self.features[m]))
-            digest.update(np.ascontiguousarray(self.lengths[m]))
+            digest.update(np.ascontiguousarray(self.features[m]).data)
+            digest.update(np.ascontiguousarray(self.lengths[m]).data)
         if self.targets is not None:
-            digest.update(np.ascontiguousarray(self.targets))
+            digest.update(np.ascontiguousarray(self.targets).data)
         digest.update("\n".join(self.ids).encode())
         return digest.hexdigest()

@@ -1,0 +1,27 @@
+"""``fusionkit convert-checkpoint``: an official state dictionary as a run that predicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fusionkit.cli.names import RegisteredName
+
+
+@click.command("convert-checkpoint")
+@click.argument("method", type=RegisteredName("method"))
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="option of the method that the weights do not tell; repeatable")  # fmt: skip
+def command(method: str, checkpoint: Path, out: Path, settings: tuple[str, ...]) -> None:
+    """Convert the official CHECKPOINT of METHOD (a .pt state dictionary) into the run folder OUT.
+
+    The file is read without running code from it.
+    """
+    from fusionkit import api
+    from fusionkit.training.settings import parse_overrides
+
+    folder = api.convert_checkpoint(method, checkpoint, out, **parse_overrides(settings)["model"])
+    click.echo(f"converted; predict with: fusionkit predict {folder} SAMPLES.npz")

@@ -1,0 +1,50 @@
+"""``fusionkit predict``: outputs for new samples, prepared as the training data were."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from fusionkit.training.inference import Predictions
+
+
+@click.command("predict")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("samples", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="CSV file to write  [default: standard output]")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
+def command(run: Path, samples: Path, out: Path | None, device: str) -> None:
+    """Predict the samples of INPUT, an .npz file with the modalities RUN was trained on.
+
+    For every modality NAME the file holds NAME (T, D) for one sample, or NAME (total frames, D)
+    with NAME_len (N,) for several.
+    """
+    from fusionkit import api
+    from fusionkit.errors import MisuseError
+
+    if out is not None and out.exists():
+        raise MisuseError(f"{out}: exists already and is never overwritten; choose another --out")
+    predictions = api.predict(run, samples, device=device)
+    if out is None:
+        _write(sys.stdout, predictions)
+        return
+    with open(out, "w", newline="") as file:
+        _write(file, predictions)
+    click.echo(f"{len(predictions.ids)} predictions in {out}")
+
+
+def _write(file: TextIO, predictions: Predictions) -> None:
+    probabilities = predictions.probabilities
+    values = predictions.outputs if probabilities is None else probabilities
+    names = predictions.class_names or [str(k) for k in range(values.shape[1])]
+    kind = "value" if probabilities is None else "probability"
+    writer = csv.writer(file)
+    writer.writerow(["id", "prediction", *(f"{kind} of {name}" for name in names)])
+    for sample, label, row in zip(predictions.ids, predictions.labels, values.tolist()):
+        writer.writerow([sample, label, *(f"{value:.6g}" for value in row)])

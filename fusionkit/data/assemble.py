@@ -1,0 +1,79 @@
+"""The last step of every data source: check all samples, cut the splits, fit the preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionkit.data.dataset import MultimodalDataset, Split
+from fusionkit.data.preparation import Preparation
+from fusionkit.data.source import DataConfig
+from fusionkit.data.spec import DataSpec
+from fusionkit.data.store import SequenceStore
+from fusionkit.data.validate import validate_store
+from fusionkit.errors import DataError
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def assemble_dataset(
+    store: SequenceStore,
+    spec: DataSpec,
+    splits: Mapping[Split, NDArray[np.int64]],
+    config: DataConfig,
+    *,
+    name: str,
+    where: str,
+    split_rule: str,
+    source: str,
+    notes: Sequence[str] = (),
+) -> MultimodalDataset:
+    """A data set of raw samples; the preparation sees the training samples only.
+
+    Args:
+        store, spec: all samples as they are in the files, with targets.
+        splits: split -> indices into ``store``.
+        config: says whether to add differences, to normalise, and what NaN means.
+        where: file or data set, for error messages.
+        name, split_rule, source, notes: as in `MultimodalDataset`.
+
+    Raises:
+        DataError: the samples are unusable (see `validate_store`), a split is empty, or a sample is
+            in two splits.
+    """
+    store, repairs = validate_store(store, spec, where=where, nonfinite=config.nonfinite)
+    _check_splits(store, splits, where)
+    raw = {split: store.select(splits[split]) for split in SPLITS}
+    preparation = Preparation(deltas=config.deltas)
+    if config.normalise:
+        preparation = Preparation.fit(raw["train"], deltas=config.deltas)
+    ready = {split: preparation.apply(samples) for split, samples in raw.items()}
+    return MultimodalDataset(
+        name=name,
+        spec=preparation.prepared_spec(spec),
+        train=ready["train"],
+        validation=ready["validation"],
+        test=ready["test"],
+        split_rule=split_rule,
+        source=source,
+        preparation=preparation,
+        notes=[*notes, *repairs],
+    )
+
+
+def _check_splits(
+    store: SequenceStore, splits: Mapping[Split, NDArray[np.int64]], where: str
+) -> None:
+    owner: dict[int, Split] = {}
+    for split in SPLITS:
+        if len(splits[split]) == 0:
+            raise DataError(f"{where}: the {split} split has no samples; change the split options")
+        for index in splits[split].tolist():
+            if index in owner:
+                raise DataError(
+                    f"{where}: sample {store.ids[index]!r} is in the {owner[index]} and the "
+                    f"{split} split; put every sample in one split"
+                )
+            owner[index] = split

@@ -1,0 +1,1 @@
+"""The official evaluation codes of published methods, defects included, one file each."""

@@ -1,0 +1,117 @@
+"""One way to get predictions and scores, for every method, split and metric set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit.data.spec import DataSpec
+from fusionkit.data.store import SequenceStore
+from fusionkit.errors import ConfigError, DataError
+from fusionkit.evaluate.metric_set import MetricSet
+from fusionkit.evaluate.statistics import bootstrap_interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value with its 95 % interval (bootstrap over samples); nan where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """JSON-ready; undefined values become null."""
+        parts = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: None if math.isnan(part) else part for name, part in parts.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> Score:
+        """The inverse of `to_json`."""
+        value, low, high = (content[name] for name in ("value", "low", "high"))
+        return cls(*(math.nan if part is None else part for part in (value, low, high)))
+
+
+def predict_store(
+    model: nn.Module, store: SequenceStore, *, batch_size: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Raw outputs (N, num_outputs) in float32 on the CPU, in the store's order.
+
+    The model is in evaluation mode while it runs and goes back to what it was.
+    """
+    was_training = model.training
+    model.eval()
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    outputs = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(store), batch_size):
+                batch = store.batch(range(start, min(start + batch_size, len(store))))
+                outputs.append(model(batch.to(device, dtype)).float().cpu())
+    finally:
+        model.train(was_training)
+    return torch.cat(outputs) if outputs else torch.empty(0, 0)
+
+
+def metric_function(
+    metrics: MetricSet, spec: DataSpec
+) -> Callable[[Tensor, Tensor], dict[str, float]]:
+    """The set's function for the data's task, given outputs (N, num_outputs).
+
+    What an official code refuses to compute (it raises) comes back as no value at all.
+
+    Raises:
+        ConfigError: the set does not know the task.
+    """
+    if spec.task not in metrics.compute:
+        raise ConfigError(
+            f"metric set {metrics.name!r} has no metrics for {spec.task}, only for "
+            + ", ".join(metrics.compute)
+        )
+    compute = metrics.compute[spec.task]
+    single = spec.task == "regression" and spec.num_outputs == 1
+
+    def values(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        try:
+            return compute(outputs.squeeze(1) if single else outputs, targets)
+        except DataError:
+            return {}
+
+    return values
+
+
+def score(
+    metrics: MetricSet,
+    spec: DataSpec,
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Score]:
+    """Every metric of the set with a percentile bootstrap interval over the samples.
+
+    Samples of one subject resemble each other, so the interval says how sure the number is for
+    these subjects, not for new ones.
+    """
+    compute = metric_function(metrics, spec)
+    scores = {}
+    for name, value in compute(outputs, targets).items():
+        statistic = _one_metric(compute, name)
+        low, high = bootstrap_interval(statistic, outputs, targets, seed=seed, resamples=resamples)
+        scores[name] = Score(value, low, high)
+    return scores
+
+
+def _one_metric(
+    compute: Callable[[Tensor, Tensor], dict[str, float]], name: str
+) -> Callable[[Any, Any], float]:
+    def statistic(outputs: Any, targets: Any) -> float:
+        return compute(outputs, targets).get(name, math.nan)
+
+    return statistic

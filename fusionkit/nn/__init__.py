@@ -1,0 +1,23 @@
+"""Building blocks of fusion methods, on top of `fusionkit.ops`."""
+
+from fusionkit.nn.attention import ProjectedAttention, SymmetricAttention
+from fusionkit.nn.convolution import ConvFrontend
+from fusionkit.nn.feedback import FeedbackMask
+from fusionkit.nn.pooling import Pooling, pool, pooled_size
+from fusionkit.nn.recurrent import AttentiveRNN, LengthAwareRNN, last_step, merge_directions
+from fusionkit.nn.resample import resample
+
+__all__ = [
+    "AttentiveRNN",
+    "ConvFrontend",
+    "FeedbackMask",
+    "LengthAwareRNN",
+    "Pooling",
+    "ProjectedAttention",
+    "SymmetricAttention",
+    "last_step",
+    "merge_directions",
+    "pool",
+    "pooled_size",
+    "resample",
+]

@@ -1,0 +1,78 @@
+"""Top-down masks: what the other modalities made of the input gates a modality's raw features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit.nn.attention import dropout_seed
+from fusionkit.nn.recurrent import LengthAwareRNN
+from fusionkit.ops import gated_mask
+
+MaskKind = Literal["lstm", "linear"]
+
+
+class FeedbackMask(nn.Module):
+    """Masks the features of one modality by the mean of sigmoids, one sigmoid a source.
+
+    ``x * mean_i sigmoid(f_i(h_i))`` (MMLatch, section 2, eq. 4), where f_i is a one-directional
+    LSTM with as many units as x has features, or a linear layer.
+
+    Args:
+        target_size: features D of the modality that is masked.
+        source_size: features of every source. num_sources: how many sources (1 to 8).
+        kind: ``lstm`` or ``linear``. dropout: on the output of the mask LSTMs.
+        mask_dropout: on the averaged mask.
+        mask_dropout_at_eval: keep the mask dropout on in evaluation, as the released code does.
+    """
+
+    def __init__(
+        self,
+        target_size: int,
+        source_size: int,
+        num_sources: int,
+        *,
+        kind: MaskKind = "lstm",
+        dropout: float = 0.1,
+        mask_dropout: float = 0.2,
+        mask_dropout_at_eval: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.mask_dropout, self.mask_dropout_at_eval = mask_dropout, mask_dropout_at_eval
+        self.dropout = nn.Dropout(dropout)
+        self.gates = nn.ModuleList(
+            LengthAwareRNN(source_size, target_size)
+            if kind == "lstm"
+            else nn.Linear(source_size, target_size)
+            for _ in range(num_sources)
+        )
+
+    def gate_logits(self, sources: Sequence[Tensor], lengths: Tensor | None) -> list[Tensor]:
+        """One (B, T, D) tensor of logits for every source (B, T, source_size)."""
+        if self.kind == "linear":
+            return [gate(source) for gate, source in zip(self.gates, sources)]
+        return [self.dropout(gate(source, lengths)[0]) for gate, source in zip(self.gates, sources)]
+
+    def mask(self, sources: Sequence[Tensor], lengths: Tensor | None = None) -> Tensor:
+        """The averaged mask (B, T, D) in (0, 1), before its dropout: for pictures."""
+        logits = self.gate_logits(sources, lengths)
+        return torch.stack(logits).sigmoid().mean(dim=0)
+
+    def forward(
+        self,
+        x: Tensor,
+        sources: Sequence[Tensor],
+        lengths: Tensor | None = None,
+        *,
+        keep_padding: bool = False,
+    ) -> Tensor:
+        """Mask x (B, T, D); padded steps give zeros, or x times its mask with ``keep_padding``."""
+        dropout_p, seed = dropout_seed(self, self.mask_dropout, self.mask_dropout_at_eval)
+        return gated_mask(
+            x, self.gate_logits(sources, lengths),
+            lengths=None if keep_padding else lengths, dropout_p=dropout_p, seed=seed,
+        )  # fmt: skip

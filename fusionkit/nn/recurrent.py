@@ -1,0 +1,143 @@
+"""Recurrent networks over padded batches that treat every sequence by its own length."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit.nn.attention import ProjectedAttention
+from fusionkit.ops import length_aware_lstm
+
+Cell = Literal["lstm", "gru"]
+Merge = Literal["concat", "sum"]
+
+
+class LengthAwareRNN(nn.Module):
+    """LSTM or GRU that equals `torch.nn.LSTM` on packed sequences, without packing.
+
+    The parameters have the names and layouts of `torch.nn.LSTM` and `torch.nn.GRU`, so that their
+    state dictionaries load.
+
+    Args:
+        input_size, hidden_size: as in torch. num_layers: stacked layers.
+        bidirectional: run both directions. cell: ``lstm`` or ``gru``.
+        dropout: between the layers, in training.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        cell: Cell = "lstm",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.bidirectional, self.cell, self.dropout = bidirectional, cell, dropout
+        torch_class: Any = nn.LSTM if cell == "lstm" else nn.GRU
+        template = torch_class(
+            input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
+        )
+        self._names = list(dict(template.named_parameters()))
+        for name, parameter in template.named_parameters():
+            self.register_parameter(name, parameter)
+
+    @property
+    def output_size(self) -> int:
+        """Features of the output: both directions side by side."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, *, need_state: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Run over (B, T, input_size) with ``lengths`` (B,) in [0, T].
+
+        Returns:
+            (B, T, output_size), zero on padding, and the final state in torch's layout (None
+            unless ``need_state``).
+        """
+        result: tuple[Tensor, Any] = length_aware_lstm(
+            x, lengths, [getattr(self, name) for name in self._names],
+            num_layers=self.num_layers, bidirectional=self.bidirectional, cell=self.cell,
+            dropout_p=self.dropout, training=self.training, need_state=need_state,
+        )  # fmt: skip
+        return result
+
+
+class AttentiveRNN(nn.Module):
+    """Recurrent network, dropout, merge of the directions, self-attention (MMLatch, section 3).
+
+    Args:
+        input_size: features of the input. hidden_size: of one direction.
+        merge: sum or concatenate the directions. dropout: on the unmerged output and on the
+            attention weights.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        cell: Cell = "lstm",
+        merge: Merge = "sum",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.rnn = LengthAwareRNN(
+            input_size, hidden_size, num_layers=num_layers, bidirectional=bidirectional, cell=cell
+        )
+        self.merge: Merge = merge if bidirectional else "concat"
+        self.dropout = nn.Dropout(dropout)
+        self.output_size = hidden_size if self.merge == "sum" else self.rnn.output_size
+        self.attention = ProjectedAttention(self.output_size, dropout=dropout)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, *, keep_padded_queries: bool = False
+    ) -> Tensor:
+        """Encode (B, T, input_size) to (B, T, output_size).
+
+        Padded steps give zeros; with ``keep_padded_queries`` they give what the released MMLatch
+        computes there, the mean of the values over the valid steps.
+        """
+        output = merge_directions(self.dropout(self.rnn(x, lengths)[0]), self.merge)
+        query_lengths = None if keep_padded_queries else lengths
+        attended: Tensor = self.attention(output, key_lengths=lengths, query_lengths=query_lengths)
+        return attended
+
+
+def merge_directions(output: Tensor, how: Merge) -> Tensor:
+    """Both directions side by side (..., 2H), summed to (..., H) or left as they are."""
+    if how == "concat":
+        return output
+    forward, backward = output.chunk(2, dim=-1)
+    return forward + backward
+
+
+def last_step(
+    output: Tensor, lengths: Tensor, *, bidirectional: bool, sort_lengths: bool = False
+) -> Tensor:
+    """Last valid output of the forward direction beside step 0 of the backward direction.
+
+    Args:
+        output: (B, T, H) or, with both directions side by side, (B, T, 2H). lengths: (B,) >= 1.
+        sort_lengths: take row b at the b-th longest length, as the released MMLatch does by
+            mistake.
+
+    Returns:
+        (B, H) or (B, 2H).
+    """
+    if sort_lengths:
+        lengths = lengths.sort(descending=True).values
+    rows = torch.arange(len(output), device=output.device)
+    last = output[rows, lengths - 1]
+    if not bidirectional:
+        return last
+    hidden = output.shape[-1] // 2
+    return torch.cat([last[:, :hidden], output[:, 0, hidden:]], dim=-1)

@@ -1,0 +1,41 @@
+"""Bring sequences of different lengths onto one time axis, sample by sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusionkit.errors import DataError
+
+
+def resample(x: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """Average each sequence over equal parts of its valid time, differentiably.
+
+    Step t of sample b is the mean of x[b] over the interval [t, t + 1) * lengths[b] /
+    target_lengths[b], x being constant within a frame: averaging where the target is shorter (as
+    word alignment averages audio and video frames), repetition where it is longer.
+
+    Args:
+        x: (B, T, D). lengths: (B,) in [1, T]. target_lengths: (B,) in [0, N], N its maximum.
+
+    Returns:
+        (B, N, D), zero from ``target_lengths[b]`` on.
+
+    Raises:
+        DataError: a sample of length 0 has a target of more than 0 steps.
+    """
+    if bool(((lengths == 0) & (target_lengths > 0)).any()):
+        raise DataError("resample: a sequence of length 0 cannot be stretched")
+    steps = int(target_lengths.max()) if len(target_lengths) else 0
+    # The integral of x up to every frame border; a part's mean is a difference of two values.
+    integral = torch.nn.functional.pad(x.cumsum(dim=1), (0, 0, 1, 0))
+    ratio = lengths.to(torch.float64) / target_lengths.clamp(min=1).to(torch.float64)
+    borders = torch.arange(steps + 1, device=x.device, dtype=torch.float64) * ratio[:, None]
+    borders = torch.minimum(borders, lengths[:, None].to(torch.float64))
+    frame = torch.minimum(borders.floor().long(), (lengths[:, None] - 1).clamp(min=0))
+    rest = (borders - frame).to(x.dtype)[..., None]
+    index = frame[..., None].expand(-1, -1, x.shape[-1])
+    at_border = integral.gather(1, index) + rest * x.gather(1, index)
+    mean = at_border.diff(dim=1) / ratio[:, None, None].to(x.dtype)
+    valid = torch.arange(steps, device=x.device) < target_lengths[:, None]
+    return torch.where(valid[..., None], mean, mean.new_zeros(()))

@@ -1,0 +1,13 @@
+"""Operators with a reference in plain PyTorch and faster backends, chosen by their inputs."""
+
+from fusionkit.ops.backends import available_backends, explain, force_backend
+from fusionkit.ops.cross_attention import cross_attention
+from fusionkit.ops.length_aware_lstm import length_aware_lstm
+
+__all__ = [
+    "available_backends",
+    "cross_attention",
+    "explain",
+    "force_backend",
+    "length_aware_lstm",
+]

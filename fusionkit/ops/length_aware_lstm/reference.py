@@ -1,0 +1,79 @@
+"""LSTM and GRU over packed sequences: the definition that other backends are tested against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+def run_reference(
+    input: Tensor,  # (B, T, D), B and T >= 1
+    lengths: Tensor | None,  # (B,)
+    weights: Sequence[Tensor],
+    *,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout_p: float = 0.0,
+    training: bool = False,
+    cell: str = "lstm",
+    need_state: bool = False,
+) -> tuple[Tensor, State | None]:
+    """Takes the checked arguments of `length_aware_lstm`."""
+    batch, steps, _ = input.shape
+    if lengths is None:
+        lengths = torch.full((batch,), steps, dtype=torch.int64, device=input.device)
+    # A packed sequence cannot be empty: rows of length 0 run one step over zeros instead.
+    no_steps = (lengths == 0).unsqueeze(1)
+    input = input.masked_fill(no_steps.unsqueeze(2), 0.0)
+    packed = pack_padded_sequence(
+        input, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+    )
+    slots = num_layers * (2 if bidirectional else 1)
+    start = input.new_zeros(slots, batch, weights[1].shape[1])
+    data, state = _run_cell(
+        packed, start, list(weights), num_layers, dropout_p, training, bidirectional, cell
+    )
+    output, _ = pad_packed_sequence(
+        PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
+        batch_first=True,
+        total_length=steps,
+    )
+    output = output.masked_fill(no_steps.unsqueeze(2), 0.0)
+    if not need_state:
+        return output, None
+    hidden = [h.index_select(1, packed.unsorted_indices).masked_fill(no_steps, 0.0) for h in state]
+    return output, ((hidden[0], hidden[1]) if cell == "lstm" else hidden[0])
+
+
+def _run_cell(
+    packed: PackedSequence,
+    start: Tensor,
+    weights: list[Tensor],
+    num_layers: int,
+    dropout_p: float,
+    training: bool,
+    bidirectional: bool,
+    cell: str,
+) -> tuple[Tensor, list[Tensor]]:
+    """Outputs of the packed steps, and the final states in the order of the packed rows."""
+    if cell == "lstm":
+        data, h, c = torch.lstm(
+            packed.data, packed.batch_sizes, (start, start), weights, True,
+            num_layers, dropout_p, training, bidirectional,
+        )  # fmt: skip
+        return data, [h, c]
+    data, h = torch.gru(
+        packed.data, packed.batch_sizes, start, weights, True,
+        num_layers, dropout_p, training, bidirectional,
+    )  # fmt: skip
+    return data, [h]
+
+
+def reference_reasons(*args: object, **kwargs: object) -> list[str]:
+    """The reference takes everything."""
+    return []

@@ -1,0 +1,125 @@
+"""What a plugin registers to add a fusion method or a training callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from fusionkit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fusionkit.data.batch import MultimodalBatch
+    from fusionkit.data.spec import DataSpec
+
+ALL_TASKS = frozenset({"regression", "classification", "multilabel"})
+
+
+class MethodConfig(BaseModel):
+    """Base of a method's configuration: unknown keys are errors, values do not change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class ConvertedCheckpoint:
+    """An official checkpoint in FusionKit's terms.
+
+    Args:
+        config: keyword arguments of the method's configuration.
+        modalities: name -> feature size.
+        num_outputs: size of the model's output.
+        state_dict: parameters under FusionKit's names.
+        task: what the official model does.
+    """
+
+    config: Mapping[str, Any]
+    modalities: Mapping[str, int]
+    num_outputs: int
+    state_dict: Mapping[str, Tensor]
+    task: str = "regression"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fusion method.
+
+    Args:
+        name: as in ``fusionkit train NAME``.
+        summary: one line for ``fusionkit list``.
+        config: pydantic configuration; its defaults are the method's defaults.
+        build: (config, spec) -> module that maps a `MultimodalBatch` to outputs
+            (B, spec.num_outputs): logits, or values of a regression.
+        paper: title, venue and year. citation: BibTeX.
+        min_modalities, max_modalities: how many the method can fuse (None: any number).
+        roles: modality names that the data must have (for example ``language``).
+        tasks: what the method can be trained for.
+        training_step: (model, batch, task_loss) -> loss to minimise, where ``task_loss(outputs,
+            targets)`` is the harness's; None for the task loss of the model's output.
+        train_defaults: training options that the method prefers to the harness's defaults.
+        presets: name -> {"model": ..., "train": ..., "data": ...}, chosen by ``--preset NAME``.
+        convert_checkpoint: official state dict -> `ConvertedCheckpoint`.
+    """
+
+    name: str
+    summary: str
+    config: type[MethodConfig]
+    build: Callable[[Any, DataSpec], nn.Module]
+    paper: str = ""
+    citation: str = ""
+    min_modalities: int = 2
+    max_modalities: int | None = None
+    roles: tuple[str, ...] = ()
+    tasks: frozenset[str] = ALL_TASKS
+    training_step: (
+        Callable[[nn.Module, MultimodalBatch, Callable[[Tensor, Tensor], Tensor]], Tensor] | None
+    ) = None
+    train_defaults: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    convert_checkpoint: Callable[[Mapping[str, Tensor]], ConvertedCheckpoint] | None = None
+
+    def check(self, spec: DataSpec) -> None:
+        """Refuse data that the method cannot take.
+
+        Raises:
+            DataError: number of modalities or a role does not fit. ConfigError: task does not.
+        """
+        count, have = len(spec.modalities), ", ".join(spec.modalities)
+        if count < self.min_modalities:
+            raise DataError(
+                f"{self.name} needs at least {self.min_modalities} modalities, the data have "
+                f"{count} ({have})"
+            )
+        if self.max_modalities is not None and count > self.max_modalities:
+            raise DataError(
+                f"{self.name} takes at most {self.max_modalities} modalities, the data have "
+                f"{count} ({have})"
+            )
+        for role in self.roles:
+            if role not in spec.modalities:
+                raise DataError(f"{self.name} needs a modality {role!r}; the data have {have}")
+        if spec.task not in self.tasks:
+            raise ConfigError(
+                f"{self.name} cannot be trained for {spec.task}, only for "
+                + ", ".join(sorted(self.tasks))
+            )
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A named object whose methods the training loop calls.
+
+    Args:
+        name: as in ``--set train.callbacks=[NAME]``.
+        summary: one line for ``fusionkit list``.
+        build: () -> object with any of ``on_fit_start(run)``, ``on_epoch_end(run, record)``,
+            ``on_fit_end(run)``; ``run`` has ``fabric``, ``model``, ``epoch`` and ``folder``.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[], object]

@@ -1,0 +1,1 @@
+"""How runs are shown: progress while they train, a table when they are done."""

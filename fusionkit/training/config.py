@@ -1,0 +1,43 @@
+"""Options of the training loop, the same for every method."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+class TrainConfig(BaseModel):
+    """Set with ``--set train.KEY=VALUE``; a method may prefer other defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(30, ge=1, description="at most so many passes over the training data")
+    batch_size: int = Field(32, ge=1, description="samples a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
+    scheduler: Literal["none", "plateau", "onecycle", "cosine"] = Field(
+        "none",
+        description="plateau: halve after 2 epochs without a better validation loss, down to 1/20; "
+        "onecycle and cosine: over all steps of all epochs",
+    )
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    patience: int | None = Field(
+        10, ge=1, description="stop after so many epochs without a better monitored value"
+    )
+    monitor: str = Field(
+        "loss", description="validation value that selects the epoch: loss, or a metric's name"
+    )
+    loss: Literal["auto", "l1", "mse", "huber"] = Field(
+        "auto", description="of a regression (auto: l1); other tasks use cross-entropy"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of a classification's loss")
+    input_noise: float = Field(
+        0.0, ge=0, description="standard deviation of noise added to training features"
+    )
+    precision: Precision = Field("32-true", description="arithmetic of the model")
+    callbacks: list[str] = Field(default_factory=list, description="registered callbacks to run")

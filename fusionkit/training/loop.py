@@ -1,0 +1,203 @@
+"""The training loop: short, ours, on Lightning Fabric; one for every method."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from fusionkit.data.batch import MultimodalBatch
+from fusionkit.data.dataset import MultimodalDataset
+from fusionkit.data.loader import make_loader
+from fusionkit.errors import ConfigError, FusionKitError, UnknownNameError
+from fusionkit.registry.method import Method
+from fusionkit.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from fusionkit.training.config import TrainConfig
+from fusionkit.training.objective import Schedule, TaskLoss, TrainingModule, build_optimizer
+
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass
+class FitState:
+    """What callbacks see."""
+
+    fabric: Fabric
+    model: nn.Module
+    folder: Path
+    total_epochs: int
+    batches_per_epoch: int
+    progress: TrainingState
+
+
+def fit(
+    model: nn.Module,
+    method: Method,
+    dataset: MultimodalDataset,
+    config: TrainConfig,
+    *,
+    fabric: Fabric,
+    folder: Path,
+    checkpoints: Path,
+    seed: int,
+    validate: Validate,
+    higher_is_better: dict[str, bool],
+    callbacks: Sequence[object] = (),
+    resume: bool = False,
+) -> TrainingState:
+    """Train until the epochs or the patience are used up, saving a checkpoint after every epoch.
+
+    A run that was killed and resumed ends with the same bits as one that was not: everything
+    random is keyed by the seed and the epoch, or restored from the checkpoint.
+
+    Args:
+        validate: gives the validation values of the model, with ``loss`` among them.
+        higher_is_better: direction of every value that ``config.monitor`` may name.
+        callbacks: objects with any of ``on_fit_start``, ``on_epoch_start``, ``on_batch_end``,
+            ``on_epoch_end`` and ``on_fit_end``, each called with ``state=FitState``.
+
+    Raises:
+        ConfigError: the monitored value does not exist. FusionKitError: the loss is not finite.
+    """
+    directions = {"loss": False, **higher_is_better}
+    if config.monitor not in directions:
+        raise UnknownNameError("monitored value", config.monitor, directions)
+    training = TrainingModule(model, method, TaskLoss(dataset.spec, config))
+    module, optimizer = fabric.setup(training, build_optimizer(model.parameters(), config))
+    loader = make_loader(dataset.train, config.batch_size, shuffle=True, seed=seed)
+    schedule = Schedule(optimizer.optimizer, config, math.ceil(len(loader) / config.accumulate))
+    progress = TrainingState()
+    if resume:
+        weights, saved, progress = load_checkpoint(checkpoints)
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        restore_random_states(saved["random"])
+    state = FitState(fabric, model, folder, config.epochs, len(loader), progress)
+    fabric.call("on_fit_start", state=state)
+    while not (progress.stopped or progress.epoch >= config.epochs):
+        started = time.monotonic()
+        fabric.call("on_epoch_start", state=state)
+        loader.batch_sampler.set_epoch(progress.epoch)
+        train_loss = _train_epoch(module, loader, optimizer, schedule, config, state)
+        model.eval()
+        values = validate(model)
+        schedule.after_epoch(values["loss"])
+        record = {
+            "epoch": float(progress.epoch + 1),
+            "train_loss": train_loss,
+            **{f"validation_{name}": value for name, value in values.items()},
+            "learning_rate": float(optimizer.param_groups[0]["lr"]),
+            "seconds": time.monotonic() - started,
+        }
+        progress = _advance(progress, record, config, directions[config.monitor])
+        save_checkpoint(
+            checkpoints,
+            model.state_dict(),
+            {
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "random": random_states(),
+            },
+            progress,
+        )
+        state.progress = progress
+        fabric.log_dict(record, step=progress.epoch)
+        fabric.call("on_epoch_end", state=state)
+    fabric.call("on_fit_end", state=state)
+    return progress
+
+
+def _train_epoch(
+    module: Any,
+    loader: Any,
+    optimizer: Any,
+    schedule: Schedule,
+    config: TrainConfig,
+    state: FitState,
+) -> float:
+    module.train()
+    total, count = 0.0, 0
+    for index, batch in enumerate(loader):
+        batch = _noisy(batch.to(state.fabric.device), config.input_noise)
+        loss = module(batch.features, batch.lengths, batch.targets, batch.ids)
+        if not torch.isfinite(loss):
+            raise FusionKitError(
+                f"the training loss is {loss.item()} in epoch {state.progress.epoch + 1}, batch "
+                f"{index + 1}; lower train.learning_rate or set train.clip_norm=1"
+            )
+        total, count = total + loss.item() * len(batch), count + len(batch)
+        state.fabric.backward(loss / config.accumulate)
+        if (index + 1) % config.accumulate == 0 or index + 1 == len(loader):
+            if config.clip_norm is not None:
+                state.fabric.clip_gradients(
+                    module, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.after_step()
+        state.fabric.call("on_batch_end", state=state)
+    return total / count
+
+
+def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
+    if std == 0.0:
+        return batch
+    noisy: dict[str, Tensor] = {
+        name: x + std * torch.randn_like(x) for name, x in batch.features.items()
+    }
+    return replace(batch, features=noisy)
+
+
+def _advance(
+    progress: TrainingState, record: dict[str, float], config: TrainConfig, higher: bool
+) -> TrainingState:
+    value = record[f"validation_{config.monitor}"]
+    best = progress.best_value
+    better = not math.isnan(value) and (
+        best is None or (value > best if higher else value < best)
+    )
+    epoch = progress.epoch + 1
+    best_epoch = epoch if better or progress.best_epoch == 0 else progress.best_epoch
+    waited = epoch - best_epoch
+    return TrainingState(
+        epoch=epoch,
+        history=[*progress.history, record],
+        best_epoch=best_epoch,
+        best_value=value if better else best,
+        stopped=config.patience is not None and waited >= config.patience,
+    )
+
+
+def make_fabric(device: str, precision: str, loggers: Sequence[Any], callbacks: Any) -> Fabric:
+    """Fabric on one device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        ConfigError: the device is not there, or not known.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda, cuda:N, mps")
+    try:
+        return Fabric(
+            accelerator=kind,
+            devices=[int(index)] if index else 1,
+            precision=precision,  # type: ignore[arg-type]
+            loggers=list(loggers),
+            callbacks=list(callbacks),
+        )
+    except Exception as error:
+        raise ConfigError(f"device {device!r} cannot be used: {error}") from error

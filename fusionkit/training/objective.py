@@ -1,0 +1,121 @@
+"""What training minimises, and the optimizer and schedule that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionkit.data.batch import MultimodalBatch
+from fusionkit.data.spec import DataSpec
+from fusionkit.errors import DataError
+from fusionkit.registry.method import Method
+from fusionkit.training.config import TrainConfig
+
+
+class TaskLoss:
+    """Mean loss of a batch: L1, MSE or Huber; cross-entropy; binary cross-entropy per label."""
+
+    def __init__(self, spec: DataSpec, config: TrainConfig) -> None:
+        self.spec, self.config = spec, config
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Outputs (B, num_outputs) against targets (B,) or (B, num_outputs)."""
+        if self.spec.task == "classification":
+            return F.cross_entropy(outputs, targets, label_smoothing=self.config.label_smoothing)
+        targets = targets.to(outputs.dtype).reshape(outputs.shape)
+        if self.spec.task == "multilabel":
+            return F.binary_cross_entropy_with_logits(outputs, targets)
+        if self.config.loss == "mse":
+            return F.mse_loss(outputs, targets)
+        if self.config.loss == "huber":
+            return F.huber_loss(outputs, targets)
+        return F.l1_loss(outputs, targets)
+
+
+class TrainingModule(nn.Module):
+    """The model under Fabric: takes a batch as plain dictionaries, gives the loss.
+
+    Fabric converts and scatters dictionaries of tensors; a frozen batch it could not.
+    """
+
+    def __init__(self, model: nn.Module, method: Method, loss: TaskLoss) -> None:
+        super().__init__()
+        self.model, self.method, self.loss = model, method, loss
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor],
+        targets: Tensor,
+        ids: list[str],
+    ) -> Tensor:
+        """Loss of one batch."""
+        batch = MultimodalBatch(features, lengths, targets, ids)
+        if self.method.training_step is not None:
+            return self.method.training_step(self.model, batch, self.loss)
+        outputs = self.model(batch)
+        expected = (len(batch), self.loss.spec.num_outputs)
+        if tuple(outputs.shape) != expected:
+            raise DataError(
+                f"{self.method.name}: the model gave outputs of shape {tuple(outputs.shape)}, "
+                f"the task needs {expected}"
+            )
+        return self.loss(outputs, targets)
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """The optimizer that ``config.optimizer`` names (SGD with momentum 0.9)."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+
+
+class Schedule:
+    """A learning-rate schedule that is stepped in the right place whatever its kind."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int
+    ) -> None:
+        steps = steps_per_epoch * config.epochs
+        rate = config.learning_rate
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._per_step: torch.optim.lr_scheduler.LRScheduler | None = None
+        if config.scheduler == "plateau":
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=0.5, patience=2, cooldown=2, min_lr=rate / 20
+            )
+        elif config.scheduler == "onecycle":
+            self._per_step = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, max_lr=rate, total_steps=steps
+            )
+        elif config.scheduler == "cosine":
+            self._per_step = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+
+    def after_step(self) -> None:
+        """Call after every optimizer step."""
+        if self._per_step is not None:
+            self._per_step.step()
+
+    def after_epoch(self, validation_loss: float) -> None:
+        """Call after every validation."""
+        if self._plateau is not None:
+            self._plateau.step(validation_loss)
+
+    def state_dict(self) -> dict[str, object]:
+        """State for a checkpoint."""
+        scheduler = self._plateau or self._per_step
+        return {} if scheduler is None else scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Continue from a checkpoint."""
+        scheduler = self._plateau or self._per_step
+        if scheduler is not None:
+            scheduler.load_state_dict(state)

@@ -1,0 +1,123 @@
+"""A run on disk: everything that is needed to resume, evaluate and predict, in one folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fusionkit._version import __version__
+from fusionkit.errors import CheckpointError, RunExistsError
+from fusionkit.training.checkpoint import write_atomically
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``run.json`` (what was asked for), ``checkpoints/``, ``logs/`` and ``results.json``."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, description: Mapping[str, Any]) -> RunFolder:
+        """Make a new folder with its ``run.json``.
+
+        Raises:
+            RunExistsError: the path exists. CheckpointError: it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise RunExistsError(
+                f"{path}: exists already and is never overwritten; choose another --out, or "
+                f"continue it with --resume {path}"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be made: {error.strerror}") from error
+        run = cls(path)
+        run._write("run.json", {"format": _FORMAT, **description, **_provenance()})
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            CheckpointError: it is not there, or not a run of this format.
+        """
+        run = cls(path)
+        found = run.description.get("format")
+        if found != _FORMAT:
+            raise CheckpointError(
+                f"{path / 'run.json'}: format {found!r}, this version reads {_FORMAT}"
+            )
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the CSV and TensorBoard logs."""
+        return self.path / "logs"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Content of ``run.json``."""
+        return self._read("run.json")
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """Content of ``results.json``, or None while the run is not finished."""
+        return self._read("results.json") if (self.path / "results.json").exists() else None
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Store the final numbers."""
+        self._write("results.json", results)
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        try:
+            write_atomically(self.path / name, json.dumps(content, indent=1).encode())
+        except OSError as error:
+            raise CheckpointError(f"{self.path / name}: cannot be written: {error}") from error
+
+    def _read(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        try:
+            content = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path}: not a FusionKit run, {name} is missing") from None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file}: cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file}: not a FusionKit run")
+        return content
+
+
+def default_path(method: str, data: str, seed: int) -> Path:
+    """``runs/METHOD-DATA-seedN-TIME`` below the working directory."""
+    label = data.split(":")[0]
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{method}-{label}-seed{seed}-{time}"
+
+
+def _provenance() -> dict[str, Any]:
+    import torch
+
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": {
+            "fusionkit": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,161 @@
+"""From what the user wrote (preset, file, ``--set``) to checked configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ValidationError
+
+from fusionkit.data.source import DataConfig, DataSource
+from fusionkit.errors import ConfigError, UnknownNameError, suggest
+from fusionkit.registry.method import Method, MethodConfig
+from fusionkit.training.config import TrainConfig
+
+_SECTIONS = ("model", "train", "data")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked options of a run, and the data source's path where it has one."""
+
+    model: MethodConfig
+    train: TrainConfig
+    data: DataConfig
+
+
+def resolve(
+    method: Method,
+    source: DataSource,
+    *,
+    path: str | None = None,
+    preset: str | None = None,
+    file: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Merge, from weak to strong: defaults, the method's, preset, YAML file, overrides.
+
+    Args:
+        path: what stands behind the colon of ``--data NAME:PATH``.
+        overrides: section (model, train, data) -> key -> value.
+
+    Raises:
+        ConfigError: unknown section or key (with the nearest), or a value that does not fit.
+    """
+    layers: list[Mapping[str, Mapping[str, Any]]] = [{"train": method.train_defaults}]
+    if preset is not None:
+        if preset not in method.presets:
+            raise UnknownNameError(f"preset of {method.name}", preset, method.presets)
+        layers.append(method.presets[preset])
+    if file is not None:
+        layers.append(_read(file))
+    layers.append(overrides or {})
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    for layer in layers:
+        for name, values in layer.items():
+            if name not in sections:
+                raise ConfigError(f"unknown section {name!r}{suggest(name, _SECTIONS)}")
+            sections[name].update(values)
+    if path is not None:
+        if "path" not in source.config.model_fields:
+            raise ConfigError(f"data set {source.name!r} takes no path; write --data {source.name}")
+        sections["data"]["path"] = path
+    return Settings(
+        model=_check(method.config, sections["model"], method.name, method, source),
+        train=_check(TrainConfig, sections["train"], "train", method, source),
+        data=_check(source.config, sections["data"], f"data {source.name}", method, source),
+    )
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``["hidden_size=64", "train.epochs=3"]`` to sections; values are read as YAML.
+
+    Raises:
+        ConfigError: an item is not KEY=VALUE.
+    """
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    for item in items:
+        key, separator, _ = item.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {item!r}: write KEY=VALUE, for example hidden_size=64")
+        try:
+            content = OmegaConf.to_container(OmegaConf.from_dotlist([item]), resolve=True)
+        except Exception as error:
+            raise ConfigError(f"--set {item!r}: the value cannot be read: {error}") from None
+        assert isinstance(content, dict)
+        first = str(next(iter(content)))
+        nested = content[first]
+        is_section = key.split(".")[0] in _SECTIONS and isinstance(nested, dict)
+        _merge(sections[first] if is_section else sections["model"], nested if is_section else content)
+    return sections
+
+
+def build_config(config: type[Model], values: Mapping[str, Any], owner: str) -> Model:
+    """Check one configuration.
+
+    Raises:
+        ConfigError: one line a wrong field, with the nearest known key.
+    """
+    return _check(config, values, owner, None, None)
+
+
+def _check(
+    config: type[Model],
+    values: Mapping[str, Any],
+    owner: str,
+    method: Method | None,
+    source: DataSource | None,
+) -> Model:
+    try:
+        return config(**values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                lines.append(
+                    f"{owner} has no option {key!r}"
+                    + _elsewhere(key, config, method, source)
+                )
+            else:
+                where = f"{owner}: {key}" if key else owner
+                lines.append(f"{where}: {problem['msg']} (given: {problem['input']!r})")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _elsewhere(
+    key: str, config: type[BaseModel], method: Method | None, source: DataSource | None
+) -> str:
+    homes: dict[str, type[BaseModel]] = {"train": TrainConfig}
+    if method is not None:
+        homes["model"] = method.config
+    if source is not None:
+        homes["data"] = source.config
+    for section, home in homes.items():
+        if home is not config and key in home.model_fields:
+            return f"; did you mean '{section}.{key}'?"
+    return suggest(key, config.model_fields)
+
+
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except Exception as error:
+        raise ConfigError(f"{file}: not a YAML configuration: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise ConfigError(f"{file}: write sections model:, train: and data: with keys below them")
+    return {str(k): v for k, v in content.items()}
+
+
+def _merge(into: dict[str, Any], new: Mapping[Any, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[str(key)] = value

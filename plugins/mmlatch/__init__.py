@@ -1,0 +1,1 @@
+"""MMLatch: bottom-up top-down fusion (Paraskevopoulos et al., ICASSP 2022)."""

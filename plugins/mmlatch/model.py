@@ -1,0 +1,131 @@
+"""MMLatch: encode, mask the inputs by what the other modalities became, encode again, fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit import ConfigError, DataSpec, MultimodalBatch
+from fusionkit.nn import AttentiveRNN, ConvFrontend, FeedbackMask, resample
+from fusionkit_plugins.mmlatch.config import MMLatchConfig
+from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
+
+Value = TypeVar("Value")
+
+
+class MMLatch(nn.Module):
+    """Bottom-up top-down fusion for any number of modalities from two on.
+
+    The same encoders run twice: on the inputs, and on the inputs masked by the other modalities'
+    first encodings (section 2). Gradients flow through both passes. MMLatch needs one time axis:
+    unaligned modalities are averaged onto the shortest of each sample first (ours; the paper's
+    pipeline averages frames over words).
+
+    Args:
+        config: sizes and options. spec: modalities, task and outputs.
+    """
+
+    def __init__(self, config: MMLatchConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.config, self.aligned = config, spec.aligned
+        names = list(spec.modalities)
+        layers = _per_modality("encoder_layers", config.encoder_layers, names, 1)
+        strides = _per_modality("frontend_stride", config.frontend_stride, names, 2)
+        self.frontends = nn.ModuleDict()
+        sizes = dict(spec.modalities)
+        if config.frontend_size:
+            for name, size in spec.modalities.items():
+                self.frontends[name] = ConvFrontend(
+                    size,
+                    config.frontend_size,
+                    kernel_size=config.frontend_kernel,
+                    stride=strides[name],
+                )
+                sizes[name] = config.frontend_size
+            self.aligned = spec.aligned and len(set(strides.values())) == 1
+        self.encoders = nn.ModuleDict(
+            {
+                name: AttentiveRNN(
+                    size,
+                    config.hidden_size,
+                    num_layers=layers[name],
+                    bidirectional=config.bidirectional,
+                    cell=config.encoder,
+                    dropout=config.encoder_dropout,
+                )
+                for name, size in sizes.items()
+            }
+        )
+        self.feedback = nn.ModuleDict()
+        if config.mask is not None:
+            for name, size in sizes.items():
+                self.feedback[name] = FeedbackMask(
+                    size,
+                    config.hidden_size,
+                    len(sizes) - 1,
+                    kind=config.mask,
+                    dropout=config.mask_rnn_dropout,
+                    mask_dropout=config.mask_dropout,
+                    mask_dropout_at_eval=config.mask_dropout_at_eval,
+                )
+        self.fuser = CrossModalFuser(
+            names,
+            config.hidden_size,
+            dropout=config.fuser_dropout,
+            padding_takes_part=config.padding_in_fuser,
+            pooling=config.pooling,
+        )
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(self.fuser.output_size, spec.num_outputs)
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        """Outputs (B, num_outputs): logits, or values of a regression."""
+        inputs, lengths = self._inputs(batch)
+        encoded = self._encode(inputs, lengths)
+        if self.feedback:
+            encoded = self._encode(self._masked(inputs, encoded, lengths), lengths)
+        output: Tensor = self.classifier(self.dropout(self.fuser(encoded, lengths)))
+        return output
+
+    def _inputs(self, batch: MultimodalBatch) -> tuple[dict[str, Tensor], Tensor]:
+        features = {name: batch.features[name] for name in self.encoders}
+        lengths = {name: batch.lengths[name] for name in self.encoders}
+        if self.config.lengths == "padded":
+            lengths = {n: torch.full_like(lengths[n], x.shape[1]) for n, x in features.items()}
+        for name, frontend in self.frontends.items():
+            features[name], lengths[name] = frontend(features[name], lengths[name])
+        if self.aligned:
+            return features, next(iter(lengths.values()))
+        shortest = torch.stack(list(lengths.values())).amin(dim=0)
+        return {n: resample(x, lengths[n], shortest) for n, x in features.items()}, shortest
+
+    def _encode(self, inputs: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
+        keep = self.config.padding_in_fuser
+        return {
+            name: encoder(inputs[name], lengths, keep_padded_queries=keep)
+            for name, encoder in self.encoders.items()
+        }
+
+    def _masked(
+        self, inputs: Mapping[str, Tensor], encoded: Mapping[str, Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            name: feedback(
+                inputs[name], [h for other, h in encoded.items() if other != name], lengths
+            )
+            for name, feedback in self.feedback.items()
+        }
+
+
+def _per_modality(
+    field: str, value: Value | dict[str, Value], names: list[str], default: Value
+) -> dict[str, Value]:
+    if not isinstance(value, dict):
+        return dict.fromkeys(names, value)
+    unknown = sorted(set(value) - set(names))
+    if unknown:
+        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({', '.join(names)})")
+    return {name: value.get(name, default) for name in names}
