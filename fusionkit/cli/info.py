@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from fusionkit.cli.names import RegisteredName
+from fusionkit.data.source import DataSource
 from fusionkit.errors import UnknownNameError
 from fusionkit.registry import Method, registry
+from fusionkit.registry.manager import Kind
+from fusionkit.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from fusionkit.evaluate.metric_set import MetricSet
 
 
 @click.command("info")
@@ -17,55 +26,70 @@ from fusionkit.registry import Method, registry
 def command(name: str) -> None:
     """Show a method (paper, citation, options), a data set, a metric set, or `train`."""
     console = Console()
-    found = registry()
+    shown = False
+    for kind, show in _KINDS.items():
+        if name in registry().names(kind):
+            show(console, registry().get(kind, name))
+            shown = True
     if name == "train":
-        from fusionkit.training.config import TrainConfig
-
         console.print(options_table("Training options (--set train.KEY=VALUE)", TrainConfig))
-    elif name in found.names("data set"):
-        source = found.get("data set", name)
-        console.print(f"[bold]{name}[/]: {source.summary}\n{source.citation}\n", highlight=False)
-        console.print(options_table("Options (--set data.KEY=VALUE)", source.config))
-    elif name in found.names("metric set"):
-        metrics = found.get("metric set", name)
-        console.print(f"[bold]{name}[/]: {metrics.summary}", highlight=False)
-        console.print(f"tasks: {', '.join(metrics.compute)}", highlight=False)
-        for metric, higher in metrics.higher_is_better.items():
-            console.print(f"  {metric} ({'higher' if higher else 'lower'} is better)")
-    else:
-        _method(console, name)
+    elif not shown:
+        if any(plugin.name == name for plugin in registry().broken):
+            registry().get("method", name)
+        raise UnknownNameError("name", name, {n for k in _KINDS for n in registry().names(k)})
 
 
 def options_table(title: str, config: type[BaseModel]) -> Table:
     """Every field with type, default and help."""
     table = Table("option", "type", "default", "meaning", title=title, title_justify="left")
     for key, field in config.model_fields.items():
-        default = "required" if field.is_required() else repr(field.get_default(True, {}))
+        default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
         table.add_row(key, _type_name(field.annotation), default, field.description or "")
     return table
 
 
-def _method(console: Console, name: str) -> None:
-    found = registry()
-    if name not in found.names("method"):
-        known = [n for kind in ("method", "data set", "metric set") for n in found.names(kind)]  # type: ignore[arg-type]
-        if not any(plugin.name == name for plugin in found.broken):
-            raise UnknownNameError("name", name, [*known, "train"])
-    method: Method = found.get("method", name)
+def _method(console: Console, method: Method) -> None:
     most = method.max_modalities or "any number of"
-    console.print(f"[bold]{name}[/]: {method.summary}", highlight=False)
-    console.print(f"paper: {method.paper}", highlight=False, markup=False)
-    console.print(f"from: {found.entries('method')[name].distribution}", highlight=False)
-    console.print(
+    _lines(
+        console,
+        f"method {method.name}: {method.summary}",
+        f"paper: {method.paper}",
+        f"from: {registry().entries('method')[method.name].distribution}",
         f"takes: {method.min_modalities} to {most} modalities; "
         f"tasks {', '.join(sorted(method.tasks))}",
-        highlight=False,
+        *([f"presets: {', '.join(method.presets)}"] if method.presets else []),
     )
-    if method.presets:
-        console.print(f"presets: {', '.join(method.presets)}", highlight=False)
     console.print(options_table("Options (--set KEY=VALUE)", method.config))
-    if method.citation:
-        console.print(method.citation, highlight=False, markup=False)
+    _lines(console, method.citation)
+
+
+def _data(console: Console, source: DataSource) -> None:
+    _lines(console, f"data set {source.name}: {source.summary}", source.citation)
+    console.print(options_table("Options (--set data.KEY=VALUE)", source.config))
+
+
+def _metrics(console: Console, metrics: MetricSet) -> None:
+    _lines(
+        console,
+        f"metric set {metrics.name}: {metrics.summary}",
+        f"tasks: {', '.join(metrics.compute)}",
+        *(
+            f"  {metric} ({'higher' if higher else 'lower'} is better)"
+            for metric, higher in metrics.higher_is_better.items()
+        ),
+    )
+
+
+_KINDS: dict[Kind, Callable[[Console, Any], None]] = {
+    "method": _method,
+    "data set": _data,
+    "metric set": _metrics,
+}
+
+
+def _lines(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _type_name(annotation: object) -> str:

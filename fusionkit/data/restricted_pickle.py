@@ -1,9 +1,9 @@
 """Reads pickled NumPy arrays without running anything that a pickle could ask for.
 
-Loading a pickle calls whatever functions the file names. Here a file can name five things, those
-that NumPy's own array pickles need, and each is answered by a stand-in of ours: no function of
-another module is ever called, and an array's contents are checked against its type and shape
-before NumPy sees them (a forged dtype would let bytes pass as object pointers).
+Loading a pickle calls whatever functions the file names. Here a file can name only what NumPy's
+own array pickles need, and each name is answered by a stand-in of ours: no function of another
+module is ever called, and an array's contents are checked against its type and shape before NumPy
+sees them (a forged dtype would let bytes pass as object pointers).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class PickledArray(np.ndarray[Any, Any]):
     """An array from a restricted pickle; ``np.asarray`` makes it an ordinary one."""
 
     def __new__(cls, *_unused: object) -> PickledArray:
-        return np.ndarray.__new__(cls, (0,))
+        array: PickledArray = np.ndarray.__new__(cls, (0,))
+        return array
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, data = state
@@ -59,9 +60,9 @@ class _PickledDtype:
 
 
 class _Latin1Bytes:
-    """Stands in for ``_codecs.encode``, by which Python 3 writes bytes in protocol 2."""
+    """Stands in for ``_codecs.encode`` and ``bytes``: how Python 3 writes bytes in protocol 2."""
 
-    def __new__(cls, text: str, encoding: str = "") -> Any:
+    def __new__(cls, text: str = "", encoding: str = "latin1") -> Any:
         if encoding != "latin1":
             raise pickle.UnpicklingError(f"text in encoding {encoding!r}")
         return text.encode("latin1")
@@ -76,6 +77,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): PickledArray,
     ("numpy", "dtype"): _PickledDtype,
     ("_codecs", "encode"): _Latin1Bytes,
+    ("__builtin__", "bytes"): _Latin1Bytes,
 }
 
 

@@ -133,6 +133,7 @@ def code_words(
 
     The best of 64 random draws is taken, words of norm 1 to 2 (all on one line if D is 1).
     """
+    best: NDArray[np.float64]
     best, widest = np.zeros((kinds, num_classes, size)), -1.0
     for _ in range(64):
         words = generator.standard_normal((kinds * num_classes, size))

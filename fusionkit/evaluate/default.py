@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import (
 from fusionkit.errors import DataError
 from fusionkit.evaluate.f1 import accuracy, class_f1, weighted_f1
 from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.sentiment import PolarityAccuracy, PolarityF1, RoundedAccuracy
+from fusionkit.evaluate.sentiment import polarity_counts, rounded_matches
 
 
 def regression_metrics(predictions: Tensor, targets: Tensor) -> dict[str, float]:
@@ -56,23 +56,20 @@ def sentiment_metrics(predictions: Tensor, targets: Tensor) -> dict[str, float]:
         predictions: (N,) or (N, 1) scores, meant for [-3, 3]. targets: as many.
     """
     predictions, targets = (x.reshape(-1) for x in _pair(predictions, targets))
-    names = _SENTIMENT
     if not targets.numel():
-        return dict.fromkeys(names, math.nan)
-    metrics = (
-        RoundedAccuracy(limit=3),
-        RoundedAccuracy(limit=2),
-        PolarityAccuracy("has_zero"),
-        PolarityAccuracy("non_zero"),
-        PolarityF1("has_zero"),
-        PolarityF1("non_zero"),
-    )
-    for metric in metrics:
-        metric.update(predictions, targets)
-    values = [float(metric.compute()) for metric in metrics]
-    mae = float(mean_absolute_error(predictions, targets))
-    corr = _quietly(pearson_corrcoef, predictions, targets)
-    return dict(zip(names, (mae, corr, *values), strict=True))
+        return dict.fromkeys(_SENTIMENT, math.nan)
+    has_zero = polarity_counts(predictions, targets, "has_zero")
+    non_zero = polarity_counts(predictions, targets, "non_zero")
+    return {
+        "mae": float(mean_absolute_error(predictions, targets)),
+        "corr": _quietly(pearson_corrcoef, predictions, targets),
+        "acc_7": float(rounded_matches(predictions, targets, 3).double().mean()),
+        "acc_5": float(rounded_matches(predictions, targets, 2).double().mean()),
+        "acc_2_has_zero": float(accuracy(has_zero)),
+        "acc_2_non_zero": float(accuracy(non_zero)),
+        "f1_has_zero": float(weighted_f1(has_zero)),
+        "f1_non_zero": float(weighted_f1(non_zero)),
+    }
 
 
 def classification_metrics(predictions: Tensor, targets: Tensor) -> dict[str, float]:

@@ -17,6 +17,19 @@ from fusionkit.evaluate.f1 import accuracy, confusion_matrix, weighted_f1
 ZeroRule = Literal["has_zero", "non_zero"]
 
 
+def rounded_matches(preds: Tensor, target: Tensor, limit: int) -> Tensor:
+    """Where two scores (N,) are equal after clipping to +-limit and rounding half to even; bool."""
+    return preds.clamp(-limit, limit).round() == target.clamp(-limit, limit).round()
+
+
+def polarity_counts(preds: Tensor, target: Tensor, zero: ZeroRule) -> Tensor:
+    """Counts (2, 2) of the signs of two scores (N,), rows the target; see `PolarityAccuracy`."""
+    if zero == "has_zero":
+        return confusion_matrix(target >= 0, preds >= 0, 2)
+    kept = target != 0
+    return confusion_matrix(target[kept] > 0, preds[kept] > 0, 2)
+
+
 class RoundedAccuracy(Metric):
     r"""Accuracy of scores that are clipped and rounded to 2 limit + 1 classes.
 
@@ -51,8 +64,7 @@ class RoundedAccuracy(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add scores ``preds`` (N,) and ``target`` (N,), float."""
-        classes = [x.clamp(-self.limit, self.limit).round() for x in (preds, target)]
-        self.correct += (classes[0] == classes[1]).sum()
+        self.correct += rounded_matches(preds, target, self.limit).sum()
         self.total += target.numel()
 
     def compute(self) -> Tensor:
@@ -72,17 +84,12 @@ class _Polarity(Metric):
         super().__init__(**kwargs)
         if zero not in get_args(ZeroRule):
             raise ValueError(f"zero must be one of {', '.join(get_args(ZeroRule))}, not {zero!r}")
-        self.zero = zero
+        self.zero: ZeroRule = zero
         self.add_state("confusion", torch.zeros(2, 2, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add scores ``preds`` (N,) and ``target`` (N,), float."""
-        if self.zero == "has_zero":
-            truth, positive = target >= 0, preds >= 0
-        else:
-            kept = target != 0
-            truth, positive = target[kept] > 0, preds[kept] > 0
-        self.confusion += confusion_matrix(truth, positive, 2)
+        self.confusion += polarity_counts(preds, target, self.zero)
 
 
 class PolarityAccuracy(_Polarity):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -67,15 +70,18 @@ def bootstrap_intervals(
             values[(slice(None), *position)] = [found.get(name, math.nan) for name in names]
         return values
 
-    distribution = stats.bootstrap(
-        (np.arange(units),),
-        statistic,
-        n_resamples=resamples,
-        batch=50,
-        vectorized=True,
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).bootstrap_distribution
+    with warnings.catch_warnings(), _one_thread():
+        # scipy warns of undefined resamples, which are left out below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        distribution = stats.bootstrap(
+            (np.arange(units),),
+            statistic,
+            n_resamples=resamples,
+            batch=50,
+            vectorized=True,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        ).bootstrap_distribution
     return {name: _middle(d, confidence) for name, d in zip(names, distribution, strict=True)}
 
 
@@ -133,6 +139,17 @@ def _defined(
         return compute(predictions, targets)
     except UndefinedMetricError:
         return {}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of tiny torch calls: waking threads would cost more than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _resampling(

@@ -2,6 +2,7 @@
 
 from fusionkit.ops.backends import available_backends, explain, force_backend
 from fusionkit.ops.cross_attention import cross_attention
+from fusionkit.ops.gated_mask import gated_mask
 from fusionkit.ops.length_aware_lstm import length_aware_lstm
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "cross_attention",
     "explain",
     "force_backend",
+    "gated_mask",
     "length_aware_lstm",
 ]

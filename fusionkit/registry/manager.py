@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -56,26 +56,32 @@ class BrokenPlugin:
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that was found; see `registry`."""
+    """What was found; see `registry`. A kind's hook is called when that kind is first asked for.
+
+    Args:
+        plugins: pluggy's manager. origins: plugin name there -> (entry point, distribution).
+        broken: entry points that could not be loaded, and hooks that raised.
+    """
 
     plugins: pluggy.PluginManager
-    tables: dict[Kind, dict[str, list[Registered]]]
+    origins: dict[str, tuple[str, str]]
     broken: list[BrokenPlugin]
+    _tables: dict[Kind, dict[str, list[Registered]]] = field(default_factory=dict)
 
     def names(self, kind: Kind) -> list[str]:
         """All registered names of a kind, sorted."""
-        return sorted(self.tables[kind])
+        return sorted(self._table(kind))
 
     def entries(self, kind: Kind) -> dict[str, Registered]:
         """Name -> what was registered; the first of a conflict (`conflicts` lists them)."""
-        return {name: self.tables[kind][name][0] for name in self.names(kind)}
+        return {name: found[0] for name, found in sorted(self._table(kind).items())}
 
     def conflicts(self) -> list[str]:
         """One line for every name that two distributions claim."""
         return [
             _conflict(kind, name, found)
-            for kind, table in self.tables.items()
-            for name, found in sorted(table.items())
+            for kind in _HOOKS
+            for name, found in sorted(self._table(kind).items())
             if len(found) > 1
         ]
 
@@ -86,7 +92,8 @@ class Registry:
             UnknownNameError: nothing is. PluginError: two distributions claim the name, or the
                 plugin of that name could not be imported.
         """
-        found = self.tables[kind].get(name, [])
+        table = self._table(kind)
+        found = table.get(name, [])
         if len(found) > 1:
             raise PluginError(_conflict(kind, name, found) + "; uninstall one of them")
         if found:
@@ -95,12 +102,24 @@ class Registry:
             if plugin.name == name:
                 raise PluginError(str(plugin)) from plugin.error
         hint = "".join(f"\n  note: {plugin}" for plugin in self.broken)
-        raise UnknownNameError(kind, name, self.tables[kind], hint)
+        raise UnknownNameError(kind, name, table, hint)
+
+    def _table(self, kind: Kind) -> dict[str, list[Registered]]:
+        if kind not in self._tables:
+            table = self._tables[kind] = {}
+            for full_name, (name, distribution) in self.origins.items():
+                others = [p for n, p in self.plugins.list_name_plugin() if n != full_name]
+                collect = _collector(table, kind, distribution)
+                try:
+                    self.plugins.subset_hook_caller(_HOOKS[kind], others)(register=collect)
+                except Exception as error:
+                    self.broken.append(BrokenPlugin(name, distribution, error))
+        return self._tables[kind]
 
 
 @cache
 def registry() -> Registry:
-    """Load every plugin once and collect what the hooks register."""
+    """Import every plugin, once; what they register is collected on demand."""
     plugins = pluggy.PluginManager("fusionkit")
     plugins.add_hookspecs(hookspecs)
     if os.environ.get("FUSIONKIT_TRACE_HOOKS"):
@@ -110,22 +129,14 @@ def registry() -> Registry:
     broken: list[BrokenPlugin] = []
     for entry_point in _entry_points():
         distribution = _distribution(entry_point)
+        full_name = f"{entry_point.name} of {distribution}"
         try:
-            plugins.register(entry_point.load(), name=f"{entry_point.name} of {distribution}")
+            plugins.register(entry_point.load(), name=full_name)
         except Exception as error:
             broken.append(BrokenPlugin(entry_point.name, distribution, error))
         else:
-            origins[f"{entry_point.name} of {distribution}"] = (entry_point.name, distribution)
-    tables: dict[Kind, dict[str, list[Registered]]] = {kind: {} for kind in _HOOKS}
-    for full_name, (name, distribution) in origins.items():
-        others = [p for n, p in plugins.list_name_plugin() if n != full_name]
-        for kind, hook in _HOOKS.items():
-            collect = _collector(tables[kind], kind, distribution)
-            try:
-                plugins.subset_hook_caller(hook, others)(register=collect)
-            except Exception as error:
-                broken.append(BrokenPlugin(name, distribution, error))
-    return Registry(plugins, tables, broken)
+            origins[full_name] = (entry_point.name, distribution)
+    return Registry(plugins, origins, broken)
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_fabric_does_not_reset_the_epoch() -> None:
     plain.batch_sampler.set_epoch(9)
     expected = [batch.ids for batch in plain]
     loader = make_loader(_store(), 4, shuffle=True, seed=7)
-    wrapped = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    wrapped: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     for _ in range(2):
         loader.batch_sampler.set_epoch(9)
         assert [batch.ids for batch in wrapped] == expected

@@ -41,7 +41,7 @@ def _global(module: str, name: str) -> bytes:
 
 @pytest.mark.parametrize("protocol", range(5))
 def test_round_trip_of_containers_and_arrays(protocol: int) -> None:
-    content = {
+    content: dict[str, Any] = {
         "X": [
             np.arange(6.0).reshape(2, 3),
             np.asfortranarray(np.arange(8, dtype=">i2").reshape(4, 2)),

@@ -6,7 +6,7 @@ Defects and surprises, kept:
   prediction), so the class counts of the PREDICTION are the weights. On IEMOCAP the order is right.
 - ``exclude_zero`` of ``eval_mosei_senti`` has no effect; only the older function reads it.
 - Without a non-zero label everything raises, also the metrics that need none.
-- The suffixes ``pos`` and ``neg`` say on which side zero counts: ``pos`` compares >= 0, ``neg`` > 0.
+- The suffixes ``pos`` and ``neg`` say where zero counts: ``pos`` compares >= 0, ``neg`` > 0.
 - ``weighted_accuracy`` is never called and divides by zero when a class is missing.
 
 Where the official code raises, `UndefinedMetricError` is raised; FusionKit's evaluation reports the

@@ -131,11 +131,10 @@ def _round_scaled(value: float) -> float:
     return float(np.round(value, 4))
 
 
-_REGRESSION = (
-    "Has0_acc_2 Has0_F1_score Non0_acc_2 Non0_F1_score Mult_acc_5 Mult_acc_7 MAE Corr".split()
-)
-_SIMS = "Mult_acc_2 Mult_acc_3 Mult_acc_5 F1_score MAE Corr".split()
-_CLASSIFICATION = "Has0_acc_2 Has0_F1_score Non0_acc_2 Non0_F1_score Acc_3 F1_score_3".split()
+_BINARY = ("Has0_acc_2", "Has0_F1_score", "Non0_acc_2", "Non0_F1_score")
+_REGRESSION = (*_BINARY, "Mult_acc_5", "Mult_acc_7", "MAE", "Corr")
+_SIMS = ("Mult_acc_2", "Mult_acc_3", "Mult_acc_5", "F1_score", "MAE", "Corr")
+_CLASSIFICATION = (*_BINARY, "Acc_3", "F1_score_3")
 
 METRIC_SETS = (
     MetricSet(

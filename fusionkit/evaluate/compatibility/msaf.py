@@ -82,7 +82,7 @@ def validation(predictions: Tensor, targets: Tensor, batch_size: int) -> dict[st
     if len(y) == 1:
         raise UndefinedMetricError("the validation loop of MSAF needs more than one sample")
     errors = (p - y).abs()
-    losses = [batch.mean().item() for batch in errors.split(batch_size)]
+    losses = [batch.mean().item() for batch in torch.split(errors, batch_size)]
     scores = {name: 100 * value for name, value in evaluate(p, y).items()}
     corr = float(torch.tensor(pearson(p, y), dtype=torch.float32))
     return {"loss": sum(losses) / len(losses), **scores, "corr": corr}

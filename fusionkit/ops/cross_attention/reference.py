@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.cross_attention.masks import rows_without_result, within
+from fusionkit.ops.philox import keep_mask
 
 
 def run_reference(
@@ -51,8 +52,6 @@ def run_reference(
 
     weights = scores.masked_fill(empty, 0.0).softmax(dim=-1).masked_fill(empty, 0.0)
     if dropout_p > 0.0:
-        from fusionkit.ops.philox import keep_mask
-
         assert seed is not None
         shape = (batch, heads, num_queries, num_keys)
         keep = keep_mask(seed, shape, dropout_p, weights.device)

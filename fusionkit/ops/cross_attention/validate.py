@@ -90,7 +90,9 @@ def _check_dropout(dropout_p: float, seed: int | Tensor | None) -> None:
     if dropout_p > 0.0 and seed is None:
         raise ConfigError("seed is required when dropout_p > 0: an int or a 0-d int64 tensor")
     if isinstance(seed, Tensor) and (seed.dim() != 0 or seed.dtype != torch.int64):
-        raise DataError(f"seed must be an int or a 0-d int64 tensor, got {_shape(seed)} {seed.dtype}")
+        raise DataError(
+            f"seed must be an int or a 0-d int64 tensor, got {_shape(seed)} {seed.dtype}"
+        )
 
 
 def _shape(x: Tensor) -> tuple[int, ...]:

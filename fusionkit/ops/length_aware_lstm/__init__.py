@@ -64,7 +64,8 @@ def length_aware_lstm(
         lengths: (B,) int64 in [0, T], or None where every sequence has T steps. Values out of
             range raise on the CPU only, and not inside `torch.compile`.
         weights: w_ih, w_hh, b_ih, b_hh of each direction of each layer, as the parameters of
-            `torch.nn.LSTM` or `torch.nn.GRU` come in order; of the input's dtype.
+            `torch.nn.LSTM` or `torch.nn.GRU` come in order; of the input's dtype, except under
+            autocast, where the input is cast to theirs.
         num_layers: stacked layers. bidirectional: run both directions.
         dropout_p: between the layers, in [0, 1], from torch's generator, only when ``training``.
         cell: ``lstm`` or ``gru``.
@@ -80,7 +81,11 @@ def length_aware_lstm(
         ConfigError: an option is out of range.
         BackendError: the forced backend cannot take these inputs.
     """
-    if torch.is_autocast_enabled(input.device.type) and len(weights):
+    device_type = input.device.type
+    autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(
+        device_type
+    )
+    if autocast and len(weights):
         input = input.to(weights[0].dtype)
     check_arguments(input, lengths, weights, num_layers, bidirectional, dropout_p, cell)
     batch, steps, _ = input.shape

@@ -46,7 +46,9 @@ def run_reference(
     output = output.masked_fill(no_steps.unsqueeze(2), 0.0)
     if not need_state:
         return output, None
-    hidden = [h.index_select(1, packed.unsorted_indices).masked_fill(no_steps, 0.0) for h in state]
+    order = packed.unsorted_indices
+    assert order is not None
+    hidden = [h.index_select(1, order).masked_fill(no_steps, 0.0) for h in state]
     return output, ((hidden[0], hidden[1]) if cell == "lstm" else hidden[0])
 
 

@@ -1,0 +1,2 @@
+#define FUSIONKIT_ISA base
+#include "gated_mask_impl.h"

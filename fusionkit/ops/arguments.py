@@ -1,0 +1,55 @@
+"""Checks of arguments that several operators share: lengths, dropout and its seed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusionkit.errors import ConfigError, DataError
+
+
+def check_lengths(name: str, lengths: Tensor, like_name: str, like: Tensor, steps: int) -> None:
+    """Raise unless ``lengths`` is (B,) int64 in [0, steps], beside ``like`` (B, ...).
+
+    The values are looked at on the CPU only and not inside a compiled graph.
+
+    Raises:
+        DataError: names ``name`` and what does not fit.
+    """
+    batch, device = like.shape[0], like.device
+    if lengths.dim() != 1 or lengths.shape[0] != batch:
+        raise DataError(
+            f"{name} must have one entry a sample, ({batch},), got {tuple(lengths.shape)}"
+        )
+    if lengths.dtype != torch.int64:
+        raise DataError(f"{name} must be int64, got {lengths.dtype}; convert it with .long()")
+    if lengths.device != device:
+        raise DataError(f"{name} is on {lengths.device} and {like_name} on {device}; move one")
+    # Reading the values would synchronise an accelerator and break a compiled graph.
+    if device.type == "cpu" and not torch.compiler.is_compiling() and batch:
+        low, high = torch.aminmax(lengths)
+        if int(low) < 0 or int(high) > steps:
+            raise DataError(
+                f"{name} must be in [0, {steps}], got values from {int(low)} to {int(high)}"
+            )
+
+
+def check_dropout(dropout_p: float, seed: int | Tensor | None) -> None:
+    """Raise unless ``dropout_p`` is in [0, 1) and has a seed where it is above 0.
+
+    Raises:
+        ConfigError: ``dropout_p`` out of range, or no seed for it.
+        DataError: the seed is neither an int of 64 bits nor a 0-d int64 tensor.
+    """
+    if not 0.0 <= dropout_p < 1.0:
+        raise ConfigError(f"dropout_p must be in [0, 1), got {dropout_p}")
+    if dropout_p > 0.0 and seed is None:
+        raise ConfigError("seed is required when dropout_p > 0: an int or a 0-d int64 tensor")
+    if isinstance(seed, Tensor):
+        if seed.dim() != 0 or seed.dtype != torch.int64:
+            raise DataError(
+                "seed must be an int or a 0-d int64 tensor, "
+                f"got shape {tuple(seed.shape)} and {seed.dtype}"
+            )
+    elif seed is not None and not -(2**63) <= seed < 2**63:
+        raise DataError(f"seed must fit into 64 bits, in [-2**63, 2**63), got {seed}")

@@ -1,0 +1,112 @@
+"""Top-down masking: a sequence times the mean of the sigmoids of one or more gates.
+
+``x * mean_i sigmoid(g_i)``, the feedback mask of MMLatch (section 2, eq. 4), with the dropout of
+the mask inside. `reference.run_reference` defines all of it; on the CPU a compiled kernel makes one
+pass over memory instead of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fusionkit.errors import DataError
+from fusionkit.ops.arguments import check_dropout, check_lengths
+from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.extension import absence
+from fusionkit.ops.gated_mask.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.gated_mask.reference import reference_reasons, run_reference
+
+__all__ = ["gated_mask"]
+
+MAX_GATES = 8
+
+register_backend(
+    Backend(
+        op="gated_mask",
+        name="reference",
+        run=run_reference,
+        not_supported_reasons=reference_reasons,
+        priority=0,
+        summary="plain PyTorch; takes everything",
+    )
+)
+register_backend(
+    Backend(
+        op="gated_mask",
+        name="cpu",
+        run=run_cpu,
+        not_supported_reasons=cpu_reasons,
+        priority=10,
+        summary="compiled kernel, float32, one pass over memory",
+        unavailable=absence(),
+    )
+)
+
+
+def gated_mask(
+    x: Tensor,
+    gate_logits: Sequence[Tensor],
+    *,
+    lengths: Tensor | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> Tensor:
+    """Multiply ``x`` by the mean of the gates' sigmoids, and drop elements of the mask.
+
+    Args:
+        x: (B, T, D), floating point. Any strides, as for all tensors.
+        gate_logits: 1 to 8 tensors (B, T, D), of x's dtype and device. Under autocast the dtypes
+            may differ; the widest is taken.
+        lengths: (B,) int64 in [0, T], valid steps of each sample (default: all). Steps at or beyond
+            them give zeros and zero gradient, whatever x and the gates hold there (NaN too).
+            Values out of range raise on the CPU only, and not inside `torch.compile`.
+        dropout_p: probability in [0, 1) that an element is dropped; the others grow by 1/(1-p).
+        seed: of the dropout mask (`fusionkit.ops.philox.keep_mask` with head 0, row t, column d),
+            an int or a 0-d int64 tensor; required when ``dropout_p > 0``.
+
+    Returns:
+        (B, T, D). Differentiable with respect to x and the gates; second derivatives take the reference.
+
+    Raises:
+        DataError: a shape, dtype, device, length or the number of gates does not fit.
+        ConfigError: ``dropout_p`` out of range, or no seed for it.
+        BackendError: the forced backend cannot take these inputs.
+
+    >>> gated_mask(torch.ones(1, 2, 1), [torch.zeros(1, 2, 1)], lengths=torch.tensor([1])).tolist()
+    [[[0.5], [0.0]]]
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = x.dtype
+        for gate in gate_logits:
+            dtype = torch.promote_types(dtype, gate.dtype)
+        x, gate_logits = x.to(dtype), [gate.to(dtype) for gate in gate_logits]
+    _check_tensors(x, gate_logits)
+    if lengths is not None:
+        check_lengths("lengths", lengths, "x", x, x.shape[1])
+    check_dropout(dropout_p, seed)
+    options = {"lengths": lengths, "dropout_p": dropout_p, "seed": seed}
+    backend = choose("gated_mask", x, gate_logits, **options)
+    result: Tensor = backend.run(x, gate_logits, **options)
+    return result
+
+
+def _check_tensors(x: Tensor, gate_logits: Sequence[Tensor]) -> None:
+    if x.dim() != 3:
+        raise DataError(f"x must be (B, T, D), got {tuple(x.shape)}")
+    if not x.dtype.is_floating_point:
+        raise DataError(f"x must be floating point, got {x.dtype}; convert it first")
+    if isinstance(gate_logits, Tensor) or not 1 <= len(gate_logits) <= MAX_GATES:
+        got = "one tensor" if isinstance(gate_logits, Tensor) else f"{len(gate_logits)} tensors"
+        raise DataError(f"gate_logits must be a list of 1 to {MAX_GATES} tensors, got {got}")
+    for i, gate in enumerate(gate_logits):
+        if gate.shape != x.shape:
+            raise DataError(
+                f"gate_logits[{i}] {tuple(gate.shape)} and x {tuple(x.shape)} differ in shape"
+            )
+        if gate.dtype != x.dtype:
+            raise DataError(f"gate_logits[{i}] is {gate.dtype} and x {x.dtype}; give both one dtype")
+        if gate.device != x.device:
+            raise DataError(f"gate_logits[{i}] is on {gate.device} and x on {x.device}; move one")

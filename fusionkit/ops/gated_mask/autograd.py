@@ -1,0 +1,94 @@
+"""Gradients of the compiled gated mask, and the shapes of its operators for tracing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.extension import extension_status
+from fusionkit.ops.gated_mask.reference import run_reference
+
+
+class GatedMask(torch.autograd.Function):
+    """The compiled forward and backward; the backward recomputes the sigmoids.
+
+    With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        lengths: Tensor | None,
+        dropout_p: float,
+        seed: Tensor | None,
+        *gate_logits: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, lengths, seed, *gate_logits)
+        ctx.dropout_p = dropout_p
+        result: Tensor = torch.ops.fusionkit.gated_mask.default(
+            x, list(gate_logits), lengths, dropout_p, seed
+        )
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, lengths, seed, *gate_logits = ctx.saved_tensors
+        needed = (ctx.needs_input_grad[0], *ctx.needs_input_grad[4:])
+        options = (lengths, ctx.dropout_p, seed)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            gradients = iter(_differentiable(grad_out, (x, *gate_logits), needed, *options))
+        else:
+            bits = sum(1 << i for i, need in enumerate(needed) if need)
+            gradients = iter(
+                torch.ops.fusionkit.gated_mask_backward.default(
+                    grad_out, x, gate_logits, *options, bits
+                )
+            )
+        for_x, *for_gates = [next(gradients) if need else None for need in needed]
+        return (for_x, None, None, None, *for_gates)
+
+
+def _differentiable(
+    grad_out: Tensor,
+    inputs: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The gradients that are needed, from the reference, so that they have gradients themselves."""
+    # Views keep the inputs apart where one tensor is given twice.
+    x, *gates = views = [tensor.view_as(tensor) for tensor in inputs]
+    result = run_reference(x, gates, lengths=lengths, dropout_p=dropout_p, seed=seed)
+    wanted = [view for view, need in zip(views, needed) if need]
+    return torch.autograd.grad(result, wanted, grad_out, create_graph=True)
+
+
+def _fake_forward(
+    x: Tensor,
+    gate_logits: list[Tensor],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _fake_backward(
+    grad_out: Tensor,
+    x: Tensor,
+    gate_logits: list[Tensor],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+    needs: int,
+) -> list[Tensor]:
+    return [x.new_empty(x.shape) for _ in range(needs.bit_count())]
+
+
+if extension_status().available:
+    torch.library.register_fake("fusionkit::gated_mask", _fake_forward)
+    torch.library.register_fake("fusionkit::gated_mask_backward", _fake_backward)

@@ -1,0 +1,52 @@
+"""The gated mask on the compiled CPU kernel (csrc/kernels/cpu/gated_mask_impl.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.extension import raise_if_broken
+from fusionkit.ops.gated_mask.autograd import GatedMask
+
+
+def run_cpu(
+    x: Tensor,  # (B, T, D) float32
+    gate_logits: Sequence[Tensor],  # each (B, T, D) float32
+    *,
+    lengths: Tensor | None = None,  # (B,) int64
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> Tensor:
+    """Takes the checked arguments of `gated_mask`, as far as `cpu_reasons` is empty."""
+    if dropout_p == 0.0:
+        seed = None
+    elif not isinstance(seed, Tensor):
+        seed = torch.tensor(seed, dtype=torch.int64)
+    gates = list(gate_logits)
+    if torch.is_grad_enabled() and (x.requires_grad or any(g.requires_grad for g in gates)):
+        result: Tensor = GatedMask.apply(x, lengths, dropout_p, seed, *gates)
+        return result
+    result = torch.ops.fusionkit.gated_mask.default(x, gates, lengths, dropout_p, seed)
+    return result
+
+
+def cpu_reasons(
+    x: Tensor,
+    gate_logits: Sequence[Tensor],
+    *,
+    lengths: Tensor | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> list[str]:
+    """Why the kernel cannot take these inputs, given that it is installed."""
+    raise_if_broken()
+    reasons = []
+    if x.device.type != "cpu":
+        reasons.append(f"x is on {x.device}, the kernel runs on the CPU")
+    if x.dtype != torch.float32:
+        reasons.append(f"x is {x.dtype}, the kernel takes torch.float32")
+    if isinstance(seed, Tensor) and seed.device.type != "cpu":
+        reasons.append(f"seed is on {seed.device}, the kernel runs on the CPU")
+    return reasons

@@ -1,0 +1,25 @@
+"""Every built-in method keeps the contract that third parties are held to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fusionkit.testing import assert_conforms
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("mmlatch", {}),
+    ("mmlatch", {"mask": "linear"}),
+    ("mmlatch", {"mask": None, "encoder": "gru", "bidirectional": False}),
+    ("mmlatch", {"encoder_layers": 2, "pooling": "mean_max", "frontend_size": 6}),
+    ("unimodal", {}),
+    ("unimodal", {"pooling": "max", "frontend_size": 6, "encoder_layers": 2}),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), CASES, ids=[f"{m}-{'-'.join(o) or 'default'}" for m, o in CASES]
+)
+def test_method_conforms(method: str, options: dict[str, Any]) -> None:
+    assert_conforms(method, hidden_size=5, **options)
