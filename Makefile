@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 SOURCES := pyproject.toml setup.py $(shell find csrc fusionkit plugins -type f \
 	\( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.h' -o -name 'py.typed' \))
 
-.PHONY: help demo test dev lint format bench clean
+.PHONY: help demo test dev lint lint-types format bench clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -29,8 +29,12 @@ lint: $(VENV)/.linters  ## ruff, mypy, clang-format, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.h')
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) lint-types
+
+lint-types:
+	mkdir -p build/typing && ln -sfn ../../plugins build/typing/fusionkit_plugins
+	$(BIN)/mypy
 
 format: $(VENV)/.linters  ## let ruff and clang-format rewrite the code
 	$(BIN)/ruff check --fix .

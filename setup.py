@@ -17,8 +17,8 @@ import sys
 import tempfile
 from typing import Any
 
-from setuptools import Extension, find_packages, setup
-from setuptools.command.build_ext import build_ext
+from setuptools import Extension, find_packages, setup  # type: ignore[import-untyped]
+from setuptools.command.build_ext import build_ext  # type: ignore[import-untyped]
 
 # The oldest torch that has torch::stable::parallel_for; the binary runs on it and on later ones.
 TORCH_TARGET = (2, 10)
@@ -86,7 +86,7 @@ def wants_extension() -> bool:
     return False
 
 
-class TorchIsMissing(build_ext):
+class TorchIsMissing(build_ext):  # type: ignore[misc]
     """Stands in for torch's build command, while only the build requirements are asked for."""
 
     def run(self) -> None:
@@ -113,7 +113,7 @@ def extension_arguments() -> dict[str, Any]:
             f"fusionkit._C needs {BUILD_REQUIREMENTS[0]} to build, and torch {torch.__version__} "
             "is installed: upgrade it, or set FUSIONKIT_BUILD_CPU=0 for pure Python"
         )
-    extension = CppExtension(
+    extension = CppExtension(  # type: ignore[no-untyped-call]
         "fusionkit._C",
         sources,
         depends=headers,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fusionkit.data.spec import DataSpec
     from fusionkit.data.store import SequenceStore
     from fusionkit.errors import CheckpointError, ConfigError, DataError, FusionKitError
-    from fusionkit.evaluate.metric_set import MetricSet
+    from fusionkit.evaluation.metric_set import MetricSet
     from fusionkit.ops.backends import Backend
     from fusionkit.registry.hookspecs import hookimpl
     from fusionkit.registry.method import Callback, ConvertedCheckpoint, Method, MethodConfig
@@ -42,13 +42,13 @@ _HOMES = {
     "fusionkit.data.spec": "DataSpec",
     "fusionkit.data.store": "SequenceStore",
     "fusionkit.errors": "CheckpointError ConfigError DataError FusionKitError",
-    "fusionkit.evaluate.metric_set": "MetricSet",
+    "fusionkit.evaluation.metric_set": "MetricSet",
     "fusionkit.ops.backends": "Backend",
     "fusionkit.registry.hookspecs": "hookimpl",
     "fusionkit.registry.method": "Callback ConvertedCheckpoint Method MethodConfig",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-_SUBPACKAGES = ("data", "evaluate", "nn", "ops", "registry", "testing", "train")
+_SUBPACKAGES = ("data", "evaluation", "nn", "ops", "registry", "testing", "training")
 
 __all__ = [
     "Backend",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusionkit.data.source import DataSource
+from fusionkit.data.source import DataSource, Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.errors import ConfigError
 from fusionkit.registry import Method, registry
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fusionkit.data.dataset import MultimodalDataset, Split
     from fusionkit.data.store import SequenceStore
-    from fusionkit.evaluate.protocol import Score
+    from fusionkit.evaluation.protocol import Score
     from fusionkit.training.inference import Predictions
     from fusionkit.training.result import RunResult
 
@@ -142,11 +142,18 @@ def evaluate(
     return evaluate_run(Path(run), split=split, metrics=metrics, device=device)
 
 
-def predict(run: Path | str, samples: Path | str | SequenceStore, *, device: str = "auto") -> Predictions:
+def predict(
+    run: Path | str,
+    samples: Path | str | SequenceStore,
+    *,
+    device: str = "auto",
+    nonfinite: Nonfinite = "error",
+) -> Predictions:
     """Outputs of a run's selected weights for new samples.
 
     Args:
         samples: an ``.npz`` file with the run's modalities, or raw sequences.
+        nonfinite: refuse NaN and infinite features in a file, or set them to 0 with a warning.
 
     Returns:
         `fusionkit.training.inference.Predictions`: ids, raw outputs (N, num_outputs), and for a
@@ -155,7 +162,7 @@ def predict(run: Path | str, samples: Path | str | SequenceStore, *, device: str
     from fusionkit.training.inference import predict_run
 
     source = Path(samples) if isinstance(samples, (str, Path)) else samples
-    return predict_run(Path(run), source, device=device)
+    return predict_run(Path(run), source, device=device, nonfinite=nonfinite)
 
 
 def data_source(data: str) -> tuple[DataSource, str | None]:
@@ -182,4 +189,3 @@ def convert_checkpoint(
     if found.convert_checkpoint is None:
         raise ConfigError(f"{method} has no converter for official checkpoints")
     return convert(found, Path(checkpoint), Path(out), options)
-

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread unless a test asks for more, here and in subprocesses: tiny tensors gain nothing from
+# threads, and a busy machine makes them wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _DEFAULT_SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -37,13 +41,14 @@ def golden() -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``golden_case`` runs once a file of ``@pytest.mark.golden(pattern)``; no file is a failure."""
+    """``golden_case`` runs once a file that matches ``@pytest.mark.golden(patterns)``."""
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None or "golden_case" not in metafunc.fixturenames:
         return
     folder = golden_folder()
     files = sorted(f for pattern in marker.args for f in folder.glob(pattern))
-    metafunc.parametrize("golden_case", files or [None], indirect=True, ids=[f.stem for f in files] or ["none"])
+    names = [file.stem for file in files]
+    metafunc.parametrize("golden_case", files or [None], indirect=True, ids=names or ["none"])
 
 
 @pytest.fixture

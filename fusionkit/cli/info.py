@@ -18,7 +18,7 @@ from fusionkit.registry.manager import Kind
 from fusionkit.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from fusionkit.evaluate.metric_set import MetricSet
+    from fusionkit.evaluation.metric_set import MetricSet
 
 
 @click.command("info")
@@ -43,7 +43,11 @@ def options_table(title: str, config: type[BaseModel]) -> Table:
     """Every field with type, default and help."""
     table = Table("option", "type", "default", "meaning", title=title, title_justify="left")
     for key, field in config.model_fields.items():
-        default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+        default = (
+            "required"
+            if field.is_required()
+            else repr(field.get_default(call_default_factory=True))
+        )
         table.add_row(key, _type_name(field.annotation), default, field.description or "")
     return table
 

@@ -9,7 +9,7 @@ from fusionkit.registry import registry
 from fusionkit.registry.manager import Kind
 
 
-class RegisteredName(click.ParamType):
+class RegisteredName(click.ParamType[str]):
     """A registered name of one kind; the look-up itself, with its error, is the command's."""
 
     def __init__(self, kind: Kind) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
               help="CSV file to write  [default: standard output]")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
-def command(run: Path, samples: Path, out: Path | None, device: str) -> None:
+@click.option("--nonfinite", type=click.Choice(["error", "zero"]), default="error",
+              show_default=True, help="NaN or infinite features: refuse, or set to 0")  # fmt: skip
+def command(run: Path, samples: Path, out: Path | None, device: str, nonfinite: Any) -> None:
     """Predict the samples of INPUT, an .npz file with the modalities RUN was trained on.
 
     For every modality NAME the file holds NAME (T, D) for one sample, or NAME (total frames, D)
@@ -30,7 +32,7 @@ def command(run: Path, samples: Path, out: Path | None, device: str) -> None:
 
     if out is not None and out.exists():
         raise MisuseError(f"{out}: exists already and is never overwritten; choose another --out")
-    predictions = api.predict(run, samples, device=device)
+    predictions = api.predict(run, samples, device=device, nonfinite=nonfinite)
     if out is None:
         _write(sys.stdout, predictions)
         return

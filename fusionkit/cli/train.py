@@ -15,7 +15,7 @@ from fusionkit.cli.names import RegisteredName
 @click.option("--data", default="watch", show_default=True, type=RegisteredName("data set"),
               help="data set: NAME or NAME:PATH")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="option of the method; train.KEY and data.KEY for the others; repeatable")  # fmt: skip
+              help="option of the method, or train.KEY, data.KEY; repeatable")  # fmt: skip
 @click.option("--preset", help="named options of the method (see `fusionkit info METHOD`)")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
               help="YAML file with sections model, train and data")  # fmt: skip
@@ -44,7 +44,9 @@ def command(
 ) -> None:
     """Train METHOD, select the epoch on validation data, score it on the test data."""
     if method is None and resume is None:
-        raise click.UsageError("name a METHOD to train (see `fusionkit list`), or give --resume RUN")
+        raise click.UsageError(
+            "name a METHOD to train (see `fusionkit list`), or give --resume RUN"
+        )
     if resume is not None:
         _only_resume()
     from fusionkit import api

@@ -50,6 +50,16 @@ class Preparation:
             features[modality] = np.ascontiguousarray(flat, dtype=np.float32)
         return replace(store, features=features)
 
+    def invert(self, store: SequenceStore) -> SequenceStore:
+        """Raw features again, up to rounding: what `apply` would turn into these."""
+        features = {}
+        for modality, flat in store.features.items():
+            if modality in self.mean:
+                flat = flat * self.std[modality] + self.mean[modality]
+            size = flat.shape[1] // (2 if self.deltas else 1)
+            features[modality] = np.ascontiguousarray(flat[:, :size])
+        return replace(store, features=features)
+
     def prepared_spec(self, raw: DataSpec) -> DataSpec:
         """The spec of prepared data: with ``deltas`` every modality is twice as wide."""
         factor = 2 if self.deltas else 1

@@ -82,9 +82,7 @@ def force_backend(name: str) -> Iterator[None]:
     Raises:
         UnknownNameError: no operator has such a backend.
     """
-    names = {b.name for backends in _backends.values() for b in backends}
-    if name not in names:
-        raise UnknownNameError("backend", name, names)
+    _check_known(name)
     _forced.append(name)
     try:
         yield
@@ -92,11 +90,18 @@ def force_backend(name: str) -> Iterator[None]:
         _forced.pop()
 
 
+def _check_known(name: str) -> None:
+    names = {b.name for backends in _backends.values() for b in backends}
+    if name not in names:
+        raise UnknownNameError("backend", name, names)
+
+
 def choose(op: str, *args: Any, **kwargs: Any) -> Backend:
     """The backend that takes these inputs.
 
     Raises:
         BackendError: the forced backend cannot, with its reasons.
+        UnknownNameError: no operator has the backend that ``FUSIONKIT_BACKEND`` names.
     """
     backends = _backends[op]
     if _forced:
@@ -109,6 +114,7 @@ def choose(op: str, *args: Any, **kwargs: Any) -> Backend:
                         + "; ".join(reasons)
                     )
                 return backend
+        _check_known(_forced[-1])
         return backends[-1]
     for backend in backends:
         if not backend.reasons(*args, **kwargs):

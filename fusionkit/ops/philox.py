@@ -66,7 +66,7 @@ def philox_4x32(
     Returns:
         Four int64 tensors of words in [0, 2**32), of the counters' common shape.
     """
-    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])

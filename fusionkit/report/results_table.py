@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from fusionkit.evaluate.protocol import Score
+    from fusionkit.evaluation.protocol import Score
     from fusionkit.training.result import RunResult
 
 
@@ -22,7 +22,9 @@ def results_table(result: RunResult) -> RenderableType:
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
     for name in result.test:
-        table.add_row(name, format_score(result.validation.get(name)), format_score(result.test[name]))
+        table.add_row(
+            name, format_score(result.validation.get(name)), format_score(result.test[name])
+        )
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     lines = [
         f"selection: {result.selection}: epoch {result.best_epoch} of {result.epochs}",
@@ -46,7 +48,7 @@ def scores_table(title: str, scores: Mapping[str, Score]) -> Table:
 def format_score(score: Score | None) -> str:
     """``0.8312 [0.8100, 0.8520]``; a dash where the value is undefined.
 
-    >>> from fusionkit.evaluate.protocol import Score
+    >>> from fusionkit.evaluation.protocol import Score
     >>> format_score(Score(0.5, 0.4, 0.6))
     '0.5000 [0.4000, 0.6000]'
     """
@@ -62,7 +64,12 @@ def print_result(console: Console, result: RunResult) -> None:
     console.print(results_table(result), soft_wrap=True)
     console.print(f"run folder: {result.folder}", highlight=False, soft_wrap=True)
     console.print(
-        f"predict with: fusionkit predict {result.folder} SAMPLES.npz",
+        f"predict with: fusionkit predict {result.folder} {result.folder / 'examples.npz'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        "(examples.npz holds three test samples; lay out your own in the same way)",
         highlight=False,
         soft_wrap=True,
     )

@@ -92,13 +92,17 @@ def _check(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
     where = f"{method} on {', '.join(spec.modalities)} ({spec.task}, aligned={spec.aligned})"
     torch.manual_seed(0)
     model = create(method, spec, **options)
-    lengths = {m: [5, 3, 7] if spec.aligned else [5 + k, 3 + k, 7] for k, m in enumerate(spec.modalities)}
+    lengths = {
+        m: [5, 3, 7] if spec.aligned else [5 + k, 3 + k, 7] for k, m in enumerate(spec.modalities)
+    }
     batch = make_batch(spec, lengths)
 
     model.train()
     outputs = model(batch)
     expected = (len(batch), spec.num_outputs)
-    _require(tuple(outputs.shape) == expected, where, f"outputs {tuple(outputs.shape)}, not {expected}")
+    _require(
+        tuple(outputs.shape) == expected, where, f"outputs {tuple(outputs.shape)}, not {expected}"
+    )
     outputs.square().sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     _require(bool(gradients), where, "no parameter gets a gradient")

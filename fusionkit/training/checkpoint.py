@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,16 @@ from torch import Tensor
 from fusionkit.errors import CheckpointError
 
 _POINTER = "checkpoints.json"
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+)
 _WEIGHTS, _TRAINING, _STATE = "model.safetensors", "training.pt", "state.json"
 
 
@@ -107,8 +118,9 @@ def load_checkpoint(
         weights = safetensors.torch.load(contents[_WEIGHTS])
         training = torch.load(io.BytesIO(contents[_TRAINING]), weights_only=True)
         return weights, training, TrainingState(**state)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a complete FusionKit checkpoint: {error}") from error
+    except _UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: not a complete FusionKit checkpoint: {reason}") from error
 
 
 def random_states() -> dict[str, Any]:
@@ -117,7 +129,7 @@ def random_states() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "numpy": [kind, np.asarray(keys).tolist(), position, has_gauss, cached],
         "python": list(map(_as_list, random.getstate())),
     }
 

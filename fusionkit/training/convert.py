@@ -56,9 +56,7 @@ def convert(method: Method, checkpoint: Path, out: Path, options: Mapping[str, A
     }
     folder = RunFolder.create(out, description)
     state = TrainingState(epoch=1, best_epoch=1, stopped=True)
-    save_checkpoint(
-        folder.checkpoints, model.state_dict(), {"random": random_states()}, state
-    )
+    save_checkpoint(folder.checkpoints, model.state_dict(), {"random": random_states()}, state)
     return folder.path
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from fusionkit.data.dataset import Split
 from fusionkit.data.formats.samples import read_samples
 from fusionkit.data.preparation import Preparation
+from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import CheckpointError, DataError
-from fusionkit.evaluate.protocol import Score, predict_store, score
+from fusionkit.evaluation.protocol import Score, predict_store, score
 from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.loop import make_fabric
@@ -73,7 +74,9 @@ def evaluate_run(path: Path, *, split: Split, metrics: str | None, device: str) 
     return score(chosen, dataset.spec, outputs, torch.from_numpy(store.targets), seed=work.seed)
 
 
-def predict_run(path: Path, samples: Path | SequenceStore, *, device: str) -> Predictions:
+def predict_run(
+    path: Path, samples: Path | SequenceStore, *, device: str, nonfinite: Nonfinite
+) -> Predictions:
     """Outputs for samples that are prepared exactly as the training data were."""
     folder = RunFolder.open(path)
     description = folder.description
@@ -82,7 +85,7 @@ def predict_run(path: Path, samples: Path | SequenceStore, *, device: str) -> Pr
     method: Method = registry().get("method", description["method"])
     model = _load(folder, method, spec)
     if isinstance(samples, Path):
-        store = read_samples(samples, spec, preparation)
+        store = read_samples(samples, spec, preparation, nonfinite=nonfinite)
     else:
         store = preparation.apply(samples)
     if len(store) == 0:
@@ -103,6 +106,6 @@ def _load(folder: RunFolder, method: Method, spec: DataSpec) -> nn.Module:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{folder.checkpoints}: the weights do not fit {method.name} as it is installed: {error}"
+            f"{folder.checkpoints}: the weights do not fit the installed {method.name}: {error}"
         ) from error
     return model

@@ -167,9 +167,7 @@ def _advance(
 ) -> TrainingState:
     value = record[f"validation_{config.monitor}"]
     best = progress.best_value
-    better = not math.isnan(value) and (
-        best is None or (value > best if higher else value < best)
-    )
+    better = not math.isnan(value) and (best is None or (value > best if higher else value < best))
     epoch = progress.epoch + 1
     best_epoch = epoch if better or progress.best_epoch == 0 else progress.best_epoch
     waited = epoch - best_epoch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusionkit.evaluate.protocol import Score
+from fusionkit.evaluation.protocol import Score
 
 
 @dataclass(frozen=True)

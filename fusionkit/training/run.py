@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 
 from fusionkit.data.dataset import MultimodalDataset
+from fusionkit.data.formats.samples import write_samples
 from fusionkit.data.source import DataConfig, DataSource
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import CheckpointError, MisuseError, UnknownNameError
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.protocol import metric_function, predict_store, score
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.protocol import metric_function, predict_store, score
 from fusionkit.registry import Method, MethodConfig, registry
 from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.config import TrainConfig
@@ -29,6 +31,7 @@ from fusionkit.training.result import RunResult
 from fusionkit.training.run_folder import RunFolder, default_path
 from fusionkit.training.settings import Settings, build_config
 
+_EXAMPLES = 3
 _INTERVAL = "95 % percentile bootstrap over the samples of the split (1000 resamples)"
 
 
@@ -65,7 +68,9 @@ def start_run(
     named = _named_callbacks(settings.train)
     _seed_everything(seed)
     model = method.build(settings.model, dataset.spec)
-    folder = RunFolder.create(out or default_path(method.name, data, seed), _describe(work, dataset))
+    folder = RunFolder.create(
+        out or default_path(method.name, data, seed), _describe(work, dataset)
+    )
     return _run(work, dataset, model, folder, device, [*named, *callbacks], resume=False)
 
 
@@ -155,6 +160,8 @@ def _run(
         outputs, targets = _outputs(model, store, train.batch_size, fabric.device)
         scores[split] = score(work.metrics, dataset.spec, outputs, targets, seed=work.seed)
         _save_predictions(folder.path / f"predictions-{split}.npz", store, outputs, targets)
+    examples = dataset.test.select(range(min(_EXAMPLES, len(dataset.test))))
+    write_samples(folder.path / "examples.npz", dataset.preparation.invert(examples))
     result = RunResult(
         folder=folder.path,
         method=work.method.name,

@@ -90,7 +90,9 @@ def parse_overrides(items: Sequence[str]) -> dict[str, dict[str, Any]]:
         first = str(next(iter(content)))
         nested = content[first]
         is_section = key.split(".")[0] in _SECTIONS and isinstance(nested, dict)
-        _merge(sections[first] if is_section else sections["model"], nested if is_section else content)
+        _merge(
+            sections[first] if is_section else sections["model"], nested if is_section else content
+        )
     return sections
 
 
@@ -118,8 +120,7 @@ def _check(
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 lines.append(
-                    f"{owner} has no option {key!r}"
-                    + _elsewhere(key, config, method, source)
+                    f"{owner} has no option {key!r}" + _elsewhere(key, config, method, source)
                 )
             else:
                 where = f"{owner}: {key}" if key else owner

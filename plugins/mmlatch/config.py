@@ -12,7 +12,9 @@ from fusionkit import MethodConfig
 class MMLatchConfig(MethodConfig):
     """Sizes, masks and treatment of padding."""
 
-    hidden_size: int = Field(100, ge=1, description="units of an encoder direction and of the fuser")
+    hidden_size: int = Field(
+        100, ge=1, description="units of an encoder direction and of the fuser"
+    )
     encoder: Literal["lstm", "gru"] = Field("lstm", description="cell of the unimodal encoders")
     encoder_layers: int | dict[str, int] = Field(
         1, description="layers of every encoder, or of each: {modality: layers}"

@@ -84,9 +84,7 @@ class CrossModalFuser(nn.Module):
     ) -> None:
         super().__init__()
         self.attention = CrossModalAttention(modalities, size, dropout)
-        self.rnn = AttentiveRNN(
-            self.attention.output_size, size, merge="concat", dropout=dropout
-        )
+        self.rnn = AttentiveRNN(self.attention.output_size, size, merge="concat", dropout=dropout)
         self.padding_takes_part, self.pooling = padding_takes_part, pooling
         self.output_size = pooled_size(2 * size, pooling)
 

@@ -80,7 +80,9 @@ def test_broken_plugin_is_skipped_and_only_its_use_raises(site: Path) -> None:
 
 
 def test_hook_that_raises_is_reported(site: Path) -> None:
-    code = method_code("late").replace("    register(", "    raise RuntimeError('too late')\n    register(")
+    code = method_code("late").replace(
+        "    register(", "    raise RuntimeError('too late')\n    register("
+    )
     install(site, "late-fusion", "late", code)
     assert "late" not in registry().names("method")
     assert "too late" in str(registry().broken[0])
@@ -97,8 +99,10 @@ def test_hook_with_a_wrong_signature_is_reported(site: Path) -> None:
 def test_two_claims_of_one_name_name_both_distributions(site: Path) -> None:
     install(site, "my-mmlatch", "mine", method_code("mmlatch"))
     found = registry()
-    with pytest.raises(PluginError, match=r"fusionkit-torch .* and by my-mmlatch 1\.0|my-mmlatch 1\.0 and by"):
+    with pytest.raises(PluginError) as caught:
         found.get("method", "mmlatch")
+    assert "my-mmlatch 1.0" in str(caught.value)
+    assert "fusionkit-torch" in str(caught.value)
     assert len(found.conflicts()) == 1
     assert found.get("method", "unimodal").name == "unimodal"
 

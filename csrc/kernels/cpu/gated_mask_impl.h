@@ -42,15 +42,20 @@ void gate_gradient(const float* __restrict logits, const float* __restrict weigh
   }
 }
 
-// 1 / (1 - p) where the element is kept, 0 where it is dropped.
-void dropout_factors(const GatedMaskInputs& in, int64_t batch, int64_t time, int64_t column,
-                     int64_t n, float* __restrict factor) {
+// What an element's sum of sigmoids is multiplied with: the mean, and dropout's 1 / (1 - p) on top.
+float kept_share(const GatedMaskInputs& in) {
+  return static_cast<float>(1.0 / (in.gate_count * (1.0 - in.dropout_p)));
+}
+
+// The kept share, and 0 where dropout takes the element away.
+void fill_shares(const GatedMaskInputs& in, int64_t batch, int64_t time, int64_t column, int64_t n,
+                 float* __restrict share) {
+  const float kept = kept_share(in);
   const auto threshold = static_cast<uint32_t>(in.dropout_p * 4294967296.0);
-  const auto scale = static_cast<float>(1.0 / (1.0 - in.dropout_p));
   for (int64_t block = 0; block < (n + 3) / 4; ++block) {
     const PhiloxBlock words = philox(in.seed, static_cast<uint32_t>(column / 4 + block),
                                      static_cast<uint32_t>(time), 0, static_cast<uint32_t>(batch));
-    for (int i = 0; i < 4; ++i) factor[4 * block + i] = words.word[i] >= threshold ? scale : 0.0f;
+    for (int i = 0; i < 4; ++i) share[4 * block + i] = words.word[i] >= threshold ? kept : 0.0f;
   }
 }
 
@@ -61,9 +66,9 @@ bool is_padding(const GatedMaskInputs& in, int64_t batch, int64_t time) {
 }  // namespace
 
 void gated_mask_forward(const GatedMaskInputs& in, float* out, int64_t begin, int64_t end) {
-  const float share = 1.0f / static_cast<float>(in.gate_count);
   float sum[kTile];
-  float factor[kTile];
+  float share[kTile];
+  std::fill_n(share, kTile, kept_share(in));
   for (int64_t row = begin; row < end; ++row) {
     const int64_t batch = row / in.time, time = row % in.time;
     float* out_row = out + row * in.dim;
@@ -79,19 +84,17 @@ void gated_mask_forward(const GatedMaskInputs& in, float* out, int64_t begin, in
       }
       const float* x = in.x.at(batch, time) + column;
       float* y = out_row + column;
-      for (int64_t c = 0; c < n; ++c) y[c] = x[c] * (sum[c] * share);
-      if (in.dropout_p > 0.0) {
-        dropout_factors(in, batch, time, column, n, factor);
-        for (int64_t c = 0; c < n; ++c) y[c] *= factor[c];
-      }
+      if (in.dropout_p > 0.0) fill_shares(in, batch, time, column, n, share);
+      for (int64_t c = 0; c < n; ++c) y[c] = x[c] * (sum[c] * share[c]);
     }
   }
 }
 
 void gated_mask_backward(const GatedMaskInputs& in, const GatedMaskRows& grad_out,
                          const GatedMaskGradients& grads, int64_t begin, int64_t end) {
-  const float share = 1.0f / static_cast<float>(in.gate_count);
   float sum[kTile];
+  float share[kTile];
+  std::fill_n(share, kTile, kept_share(in));
   float upstream[kTile];
   float weight[kTile];
   for (int64_t row = begin; row < end; ++row) {
@@ -108,12 +111,8 @@ void gated_mask_backward(const GatedMaskInputs& in, const GatedMaskRows& grad_ou
       const int64_t offset = row * in.dim + column;
       const float* x = in.x.at(batch, time) + column;
       const float* dy = grad_out.at(batch, time) + column;
-      if (in.dropout_p > 0.0) {
-        dropout_factors(in, batch, time, column, n, upstream);
-        for (int64_t c = 0; c < n; ++c) upstream[c] *= dy[c] * share;
-      } else {
-        for (int64_t c = 0; c < n; ++c) upstream[c] = dy[c] * share;
-      }
+      if (in.dropout_p > 0.0) fill_shares(in, batch, time, column, n, share);
+      for (int64_t c = 0; c < n; ++c) upstream[c] = dy[c] * share[c];
       for (int64_t c = 0; c < n; ++c) weight[c] = upstream[c] * x[c];
       std::fill_n(sum, n, 0.0f);
       for (int i = 0; i < in.gate_count; ++i) {

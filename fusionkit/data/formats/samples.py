@@ -1,4 +1,4 @@
-"""Reads new samples, without targets, for prediction with a trained model."""
+"""Reads and writes samples without targets, for prediction with a trained model."""
 
 from __future__ import annotations
 
@@ -64,6 +64,15 @@ def read_samples(
     for line in repairs:
         warnings.warn(line, stacklevel=2)
     return preparation.apply(store)
+
+
+def write_samples(path: Path, store: SequenceStore) -> None:
+    """Write raw sequences as `read_samples` takes them."""
+    arrays: dict[str, NDArray[np.generic]] = {"id": np.asarray(store.ids)}
+    for modality, flat in store.features.items():
+        arrays[modality] = flat
+        arrays[lengths_name(modality)] = store.lengths[modality]
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _read_modality(arrays: Arrays, modality: str, size: int, where: str) -> Ragged:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusionkit.errors import ConfigError, DataError
+from fusionkit.errors import DataError
+from fusionkit.ops.arguments import check_dropout, check_lengths
 
 
 def check_arguments(
@@ -23,12 +24,12 @@ def check_arguments(
     batch, heads, num_queries, _ = query.shape
     num_keys = key.shape[2]
     if key_lengths is not None:
-        _check_lengths("key_lengths", key_lengths, batch, num_keys, query.device)
+        check_lengths("key_lengths", key_lengths, "query", query, num_keys)
     if query_lengths is not None:
-        _check_lengths("query_lengths", query_lengths, batch, num_queries, query.device)
+        check_lengths("query_lengths", query_lengths, "query", query, num_queries)
     if bias is not None:
         _check_bias(bias, (batch, heads, num_queries, num_keys), query.device)
-    _check_dropout(dropout_p, seed)
+    check_dropout(dropout_p, seed)
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -53,24 +54,6 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise DataError(f"value {_shape(value)} and key {_shape(key)} differ in steps (axis 2)")
 
 
-def _check_lengths(
-    name: str, lengths: Tensor, batch: int, steps: int, device: torch.device
-) -> None:
-    if tuple(lengths.shape) != (batch,):
-        raise DataError(f"{name} must have one entry a sample, ({batch},), got {_shape(lengths)}")
-    if lengths.dtype != torch.int64:
-        raise DataError(f"{name} must be int64, got {lengths.dtype}; convert it with .long()")
-    if lengths.device != device:
-        raise DataError(f"{name} is on {lengths.device} and query on {device}; move one")
-    # Reading the values would synchronise an accelerator and break a compiled graph.
-    if batch and device.type == "cpu" and not torch.compiler.is_compiling():
-        low, high = torch.aminmax(lengths)
-        if int(low) < 0 or int(high) > steps:
-            raise DataError(
-                f"{name} must be in [0, {steps}], got values from {int(low)} to {int(high)}"
-            )
-
-
 def _check_bias(bias: Tensor, full: tuple[int, int, int, int], device: torch.device) -> None:
     if not bias.dtype.is_floating_point:
         raise DataError(
@@ -82,17 +65,6 @@ def _check_bias(bias: Tensor, full: tuple[int, int, int, int], device: torch.dev
     trailing = full[4 - bias.dim() :] if bias.dim() <= 4 else ()
     if bias.dim() > 4 or any(n not in (1, m) for n, m in zip(bias.shape, trailing)):
         raise DataError(f"bias must broadcast to (B, H, Tq, Tk) = {full}, got {_shape(bias)}")
-
-
-def _check_dropout(dropout_p: float, seed: int | Tensor | None) -> None:
-    if not 0.0 <= dropout_p < 1.0:
-        raise ConfigError(f"dropout_p must be in [0, 1), got {dropout_p}")
-    if dropout_p > 0.0 and seed is None:
-        raise ConfigError("seed is required when dropout_p > 0: an int or a 0-d int64 tensor")
-    if isinstance(seed, Tensor) and (seed.dim() != 0 or seed.dtype != torch.int64):
-        raise DataError(
-            f"seed must be an int or a 0-d int64 tensor, got {_shape(seed)} {seed.dtype}"
-        )
 
 
 def _shape(x: Tensor) -> tuple[int, ...]:

@@ -68,7 +68,8 @@ def gated_mask(
             an int or a 0-d int64 tensor; required when ``dropout_p > 0``.
 
     Returns:
-        (B, T, D). Differentiable with respect to x and the gates; second derivatives take the reference.
+        (B, T, D), differentiable with respect to x and the gates; second derivatives are taken
+        from the reference.
 
     Raises:
         DataError: a shape, dtype, device, length or the number of gates does not fit.
@@ -78,7 +79,8 @@ def gated_mask(
     >>> gated_mask(torch.ones(1, 2, 1), [torch.zeros(1, 2, 1)], lengths=torch.tensor([1])).tolist()
     [[[0.5], [0.0]]]
     """
-    if torch.is_autocast_enabled(x.device.type):
+    device_type = x.device.type
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         dtype = x.dtype
         for gate in gate_logits:
             dtype = torch.promote_types(dtype, gate.dtype)
@@ -107,6 +109,8 @@ def _check_tensors(x: Tensor, gate_logits: Sequence[Tensor]) -> None:
                 f"gate_logits[{i}] {tuple(gate.shape)} and x {tuple(x.shape)} differ in shape"
             )
         if gate.dtype != x.dtype:
-            raise DataError(f"gate_logits[{i}] is {gate.dtype} and x {x.dtype}; give both one dtype")
+            raise DataError(
+                f"gate_logits[{i}] is {gate.dtype} and x {x.dtype}; give both one dtype"
+            )
         if gate.device != x.device:
             raise DataError(f"gate_logits[{i}] is on {gate.device} and x on {x.device}; move one")

@@ -26,7 +26,7 @@ def run_cpu(
         seed = torch.tensor(seed, dtype=torch.int64)
     gates = list(gate_logits)
     if torch.is_grad_enabled() and (x.requires_grad or any(g.requires_grad for g in gates)):
-        result: Tensor = GatedMask.apply(x, lengths, dropout_p, seed, *gates)
+        result: Tensor = GatedMask.apply(x, lengths, dropout_p, seed, *gates)  # type: ignore[no-untyped-call]
         return result
     result = torch.ops.fusionkit.gated_mask.default(x, gates, lengths, dropout_p, seed)
     return result

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from fusionkit.errors import ConfigError, DataError
+from fusionkit.ops.arguments import check_lengths
 
 GATES = {"lstm": 4, "gru": 3}
 
@@ -31,27 +31,8 @@ def check_arguments(
     if input.dim() != 3:
         raise DataError(f"input must be (B, T, D), got {tuple(input.shape)}")
     if lengths is not None:
-        _check_lengths(lengths, input)
+        check_lengths("lengths", lengths, "input", input, input.shape[1])
     _check_weights(weights, input, num_layers, 2 if bidirectional else 1, GATES[cell])
-
-
-def _check_lengths(lengths: Tensor, input: Tensor) -> None:
-    batch, steps, _ = input.shape
-    if tuple(lengths.shape) != (batch,):
-        raise DataError(
-            f"lengths must have one entry a sample, ({batch},), got {tuple(lengths.shape)}"
-        )
-    if lengths.dtype != torch.int64:
-        raise DataError(f"lengths must be int64, got {lengths.dtype}; convert it with .long()")
-    if lengths.device != input.device:
-        raise DataError(f"lengths is on {lengths.device} and input on {input.device}; move one")
-    # Reading the values would synchronise an accelerator and break a compiled graph.
-    if batch and input.device.type == "cpu" and not torch.compiler.is_compiling():
-        low, high = torch.aminmax(lengths)
-        if int(low) < 0 or int(high) > steps:
-            raise DataError(
-                f"lengths must be in [0, {steps}], got values from {int(low)} to {int(high)}"
-            )
 
 
 def _check_weights(

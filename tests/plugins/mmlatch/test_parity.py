@@ -11,10 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fusionkit_plugins.mmlatch.checkpoint import convert, official_to_ours
-from fusionkit_plugins.mmlatch.config import MMLatchConfig
-from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
-from fusionkit_plugins.mmlatch.model import MMLatch
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
@@ -28,6 +24,10 @@ from fusionkit.nn import (
     merge_directions,
 )
 from fusionkit.ops import force_backend
+from fusionkit_plugins.mmlatch.checkpoint import convert, official_to_ours
+from fusionkit_plugins.mmlatch.config import MMLatchConfig
+from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
+from fusionkit_plugins.mmlatch.model import MMLatch
 
 MODALITIES = ("text", "audio", "visual")
 MASKS = {"learnable_sequence_mask": "lstm", "learnable_static_mask": "linear"}
@@ -88,7 +88,9 @@ def attention(golden: Golden) -> Built:
             "mask": module(x["mod1"], x["mod2"], bias=key_bias(x["mask"])),
             "otherlength": module(x["mod1"], x["mod2_other_length"]),
         }
-        return {f"{case}/{k + 1}": out for case, pair in results.items() for k, out in enumerate(pair)}
+        return {
+            f"{case}/{k + 1}": out for case, pair in results.items() for k, out in enumerate(pair)
+        }
 
     prefix = "fuser.attention.symmetric.text_with_audio."
     return Built(SymmetricAttention(size), run, "encoder.fuser.att_fuser.ta.", prefix)
@@ -102,9 +104,7 @@ def attention_plain(golden: Golden) -> Built:
         results = {
             "nomask": module(x["x"], x["queries"], return_weights=True),
             "mask": module(x["x"], x["queries"], bias=bias, return_weights=True),
-            "values": module(
-                x["x"], x["queries"], x["values"], bias=bias, return_weights=True
-            ),
+            "values": module(x["x"], x["queries"], x["values"], bias=bias, return_weights=True),
         }
         return {
             f"{case}/{name}": value
@@ -399,9 +399,7 @@ def test_padded_lengths_ignore_the_true_ones(golden_case: Path) -> None:
     golden = Golden(golden_case, torch.float64)
     built = build(golden)
     assert isinstance(built.module, MMLatch)
-    config = built.module.config.model_copy(
-        update={"lengths": "padded", "padding_in_fuser": False}
-    )
+    config = built.module.config.model_copy(update={"lengths": "padded", "padding_in_fuser": False})
     spec = DataSpec(
         {m: golden.config[f"{m}_input_size"] for m in MODALITIES},
         "regression", golden.config["num_classes"], aligned=True,

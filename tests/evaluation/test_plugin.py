@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from fusionkit.evaluate import plugin
-from fusionkit.evaluate.metric_set import MetricSet
+from fusionkit.evaluation import plugin
+from fusionkit.evaluation.metric_set import MetricSet
 
 NAMES = {
     "default",
@@ -32,5 +32,5 @@ def test_registers_every_set_once() -> None:
 
 
 def test_import_does_not_import_torch() -> None:
-    code = "import sys, fusionkit.evaluate.plugin; sys.exit('torch' in sys.modules)"
+    code = "import sys, fusionkit.evaluation.plugin; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,8 +11,8 @@ from torch import Tensor, tensor
 from torchmetrics.functional import classification, concordance_corrcoef, pearson_corrcoef
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.compatibility.mmsa import eval_mosei_regression
-from fusionkit.evaluate.default import (
+from fusionkit.evaluation.compatibility.mmsa import eval_mosei_regression
+from fusionkit.evaluation.default import (
     METRIC_SETS,
     classification_metrics,
     multilabel_metrics,

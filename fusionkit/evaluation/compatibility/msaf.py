@@ -17,10 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusionkit.evaluate.compatibility.measures import non_zero, pearson, score_pair
-from fusionkit.evaluate.f1 import accuracy, confusion_matrix, weighted_f1
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.compatibility.measures import non_zero, pearson, score_pair
+from fusionkit.evaluation.f1 import accuracy, confusion_matrix, weighted_f1
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 
 def acc_2_f_score(predictions: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 Interval = tuple[float, float]
 _NO_INTERVAL = (math.nan, math.nan)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.statistics import bootstrap_interval, bootstrap_intervals, mean_interval
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.statistics import bootstrap_interval, bootstrap_intervals, mean_interval
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 
 def mean_difference(p: Any, y: Any) -> float:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fusionkit.evaluate.f1 import accuracy, class_f1, confusion_matrix, weighted_f1
+from fusionkit.evaluation.f1 import accuracy, class_f1, confusion_matrix, weighted_f1
 
 
 def test_rows_are_the_truth() -> None:

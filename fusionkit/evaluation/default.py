@@ -23,9 +23,9 @@ from torchmetrics.functional.classification import (
 )
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.f1 import accuracy, class_f1, weighted_f1
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.sentiment import polarity_counts, rounded_matches
+from fusionkit.evaluation.f1 import accuracy, class_f1, weighted_f1
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.sentiment import polarity_counts, rounded_matches
 
 
 def regression_metrics(predictions: Tensor, targets: Tensor) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from fusionkit.evaluate.f1 import accuracy, confusion_matrix, weighted_f1
+from fusionkit.evaluation.f1 import accuracy, confusion_matrix, weighted_f1
 
 ZeroRule = Literal["has_zero", "non_zero"]
 

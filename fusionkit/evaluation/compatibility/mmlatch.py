@@ -19,8 +19,8 @@ from functools import partial
 
 from torch import Tensor
 
-from fusionkit.evaluate.compatibility.iemocap import EMOTIONS, emotion_scores
-from fusionkit.evaluate.compatibility.measures import (
+from fusionkit.evaluation.compatibility.iemocap import EMOTIONS, emotion_scores
+from fusionkit.evaluation.compatibility.measures import (
     class_scores,
     mean_absolute_error,
     non_zero,
@@ -29,7 +29,7 @@ from fusionkit.evaluate.compatibility.measures import (
     score_pair,
     weighted_accuracy,
 )
-from fusionkit.evaluate.metric_set import MetricSet
+from fusionkit.evaluation.metric_set import MetricSet
 
 __all__ = [
     "METRIC_SETS",

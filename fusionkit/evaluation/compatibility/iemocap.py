@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.compatibility.measures import class_scores
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.compatibility.measures import class_scores
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 EMOTIONS = ("Neutral", "Happy", "Sad", "Angry")
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, tensor
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.compatibility import mmlatch, mmsa, msaf, mult
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.compatibility import mmlatch, mmsa, msaf, mult
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 SETS = {s.name: s for module in (mmlatch, mmsa, msaf, mult) for s in module.METRIC_SETS}
 every_set = pytest.mark.parametrize("metric_set", SETS.values(), ids=SETS)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import ConfigError, DataError
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.statistics import bootstrap_interval
+from fusionkit.errors import ConfigError
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.statistics import bootstrap_intervals
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,10 @@ def predict_store(
     return torch.cat(outputs) if outputs else torch.empty(0, 0)
 
 
-def metric_function(
-    metrics: MetricSet, spec: DataSpec
-) -> Callable[[Tensor, Tensor], dict[str, float]]:
+def metric_function(metrics: MetricSet, spec: DataSpec) -> Callable[[Any, Any], dict[str, float]]:
     """The set's function for the data's task, given outputs (N, num_outputs).
 
-    What an official code refuses to compute (it raises) comes back as no value at all.
+    Where an official code raises, its values are absent (`UndefinedMetricError`).
 
     Raises:
         ConfigError: the set does not know the task.
@@ -79,39 +78,24 @@ def metric_function(
     def values(outputs: Tensor, targets: Tensor) -> dict[str, float]:
         try:
             return compute(outputs.squeeze(1) if single else outputs, targets)
-        except DataError:
+        except UndefinedMetricError:
             return {}
 
     return values
 
 
 def score(
-    metrics: MetricSet,
-    spec: DataSpec,
-    outputs: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
+    metrics: MetricSet, spec: DataSpec, outputs: Tensor, targets: Tensor, *, seed: int = 0
 ) -> dict[str, Score]:
     """Every metric of the set with a percentile bootstrap interval over the samples.
 
     Samples of one subject resemble each other, so the interval says how sure the number is for
-    these subjects, not for new ones.
+    these subjects, not for new ones. What is undefined on these data is nan.
     """
     compute = metric_function(metrics, spec)
-    scores = {}
-    for name, value in compute(outputs, targets).items():
-        statistic = _one_metric(compute, name)
-        low, high = bootstrap_interval(statistic, outputs, targets, seed=seed, resamples=resamples)
-        scores[name] = Score(value, low, high)
-    return scores
-
-
-def _one_metric(
-    compute: Callable[[Tensor, Tensor], dict[str, float]], name: str
-) -> Callable[[Any, Any], float]:
-    def statistic(outputs: Any, targets: Any) -> float:
-        return compute(outputs, targets).get(name, math.nan)
-
-    return statistic
+    values = compute(outputs, targets)
+    intervals = bootstrap_intervals(compute, outputs, targets, seed=seed)
+    scores = {name: Score(value, *intervals[name]) for name, value in values.items()}
+    return scores or {
+        name: Score(math.nan, math.nan, math.nan) for name in metrics.higher_is_better
+    }

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, tensor
 from torchmetrics import Metric
 
-from fusionkit.evaluate.default import sentiment_metrics
-from fusionkit.evaluate.sentiment import PolarityAccuracy, PolarityF1, RoundedAccuracy
+from fusionkit.evaluation.default import sentiment_metrics
+from fusionkit.evaluation.sentiment import PolarityAccuracy, PolarityF1, RoundedAccuracy
 
 METRICS: dict[str, Callable[[], Metric]] = {
     "acc_7": lambda: RoundedAccuracy(limit=3),

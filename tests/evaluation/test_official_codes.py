@@ -17,8 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fusionkit.evaluate.compatibility import mmlatch, mmsa, msaf, mult
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.compatibility import mmlatch, mmsa, msaf, mult
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 Values = Mapping[str, Any]
 Resolve = Callable[[str, dict[str, NDArray[Any]], dict[str, Any]], Values]

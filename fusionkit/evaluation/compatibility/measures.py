@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.f1 import accuracy, confusion_matrix, weighted_f1
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.f1 import accuracy, confusion_matrix, weighted_f1
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 
 def score_pair(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.errors import DataError
-from fusionkit.evaluate.compatibility.measures import (
+from fusionkit.evaluation.compatibility.measures import (
     class_scores,
     mean_absolute_error,
     non_zero,
@@ -30,8 +30,8 @@ from fusionkit.evaluate.compatibility.measures import (
     rounded_accuracy,
     score_pair,
 )
-from fusionkit.evaluate.metric_set import MetricSet
-from fusionkit.evaluate.undefined import UndefinedMetricError
+from fusionkit.evaluation.metric_set import MetricSet
+from fusionkit.evaluation.undefined import UndefinedMetricError
 
 _SIMS_LIMITS = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
 

@@ -1,0 +1,58 @@
+"""The compiled extension for tests, with any instruction set of this CPU."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+
+from fusionkit.ops.extension import extension_status
+
+_STATUS = extension_status()
+
+
+@pytest.fixture
+def extension() -> ModuleType:
+    """`fusionkit._C`."""
+    if not _STATUS.available:
+        pytest.skip(f"needs fusionkit._C: {_STATUS.reason}")
+    return importlib.import_module("fusionkit._C")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        levels = importlib.import_module("fusionkit._C").isa_levels() if _STATUS.available else []
+        metafunc.parametrize("isa", levels or [None], indirect=True, ids=levels or ["no extension"])
+
+
+@pytest.fixture
+def restore() -> Iterator[None]:
+    """Gives back the number of threads and the instruction set that the test may change."""
+    threads = torch.get_num_threads()
+    compiled = importlib.import_module("fusionkit._C") if _STATUS.available else None
+    level = compiled.isa() if compiled else None
+    yield
+    torch.set_num_threads(threads)
+    if compiled:
+        compiled.set_isa(level)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest, extension: ModuleType, restore: None) -> str:
+    """The kernels' instruction set: one after the other, all that this CPU has."""
+    level: str = request.param
+    extension.set_isa(level)
+    return level
+
+
+@pytest.fixture
+def unwritten_is_nan() -> Iterator[None]:
+    """New tensors are full of NaN until they are written."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(enabled)

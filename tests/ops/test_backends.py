@@ -1,0 +1,161 @@
+"""Which backend runs, and what is said about it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from fusionkit.errors import ConfigError, UnknownNameError
+from fusionkit.ops import backends
+from fusionkit.ops.backends import (
+    Backend,
+    BackendError,
+    available_backends,
+    choose,
+    explain,
+    force_backend,
+    register_backend,
+)
+
+
+def backend(name: str, priority: int, reasons: list[str], unavailable: str = "") -> Backend:
+    return Backend(
+        op="toy",
+        name=name,
+        run=lambda x: (name, x),
+        not_supported_reasons=lambda x: reasons,
+        priority=priority,
+        summary=f"summary of {name}",
+        unavailable=unavailable,
+    )
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An operator `toy` with a reference, a backend that refuses, and one that is absent."""
+    monkeypatch.setattr(backends, "_backends", {})
+    monkeypatch.setattr(backends, "_forced", [])
+    register_backend(backend("reference", 0, []))
+    register_backend(backend("picky", 20, ["x is too small", "x is too blue"]))
+    register_backend(backend("absent", 30, [], unavailable="no such device"))
+    register_backend(backend("fast", 10, []))
+    yield
+
+
+@pytest.mark.usefixtures("toy")
+class TestToyOperator:
+    def test_order_is_by_priority(self) -> None:
+        names = [b.name for b in available_backends()["toy"]]
+        assert names == ["absent", "picky", "fast", "reference"]
+
+    def test_highest_priority_without_reasons_runs(self) -> None:
+        assert choose("toy", 1).run(1) == ("fast", 1)
+
+    def test_forced(self) -> None:
+        with force_backend("reference"):
+            assert choose("toy", 1).name == "reference"
+            with force_backend("fast"):
+                assert choose("toy", 1).name == "fast"
+            assert choose("toy", 1).name == "reference"
+        assert choose("toy", 1).name == "fast"
+
+    def test_forced_is_given_back_after_an_error(self) -> None:
+        with pytest.raises(ZeroDivisionError), force_backend("reference"):
+            raise ZeroDivisionError
+        assert choose("toy", 1).name == "fast"
+
+    def test_forced_that_cannot_run_says_why(self) -> None:
+        with force_backend("picky"), pytest.raises(BackendError) as error:
+            choose("toy", 1)
+        assert "toy" in str(error.value) and "picky" in str(error.value)
+        assert "x is too small; x is too blue" in str(error.value)
+
+    def test_forced_that_is_absent_says_why(self) -> None:
+        with force_backend("absent"), pytest.raises(BackendError, match="no such device"):
+            choose("toy", 1)
+
+    def test_unknown_name(self) -> None:
+        with (
+            pytest.raises(UnknownNameError, match="did you mean 'reference'"),
+            force_backend("refrence"),
+        ):
+            pass
+
+    def test_operator_without_the_forced_backend_runs_its_reference(self) -> None:
+        other = backend("special", 5, [])
+        register_backend(Backend(**{**vars(other), "op": "other"}))
+        with force_backend("special"):
+            assert choose("toy", 1).name == "reference"
+
+    def test_name_is_taken(self) -> None:
+        with pytest.raises(ConfigError, match="toy has a backend 'fast' already"):
+            register_backend(backend("fast", 1, []))
+
+    def test_explain(self) -> None:
+        assert explain("toy", 1).splitlines() == [
+            "toy",
+            "  absent     no such device  [summary of absent]",
+            "  picky      x is too small; x is too blue  [summary of picky]",
+            "  fast       chosen  [summary of fast]",
+            "  reference  a backend of higher priority is chosen  [summary of reference]",
+        ]
+
+    def test_explain_forced(self) -> None:
+        with force_backend("reference"):
+            assert "  reference  chosen (forced)" in explain("toy", 1)
+
+    def test_explain_unknown_operator(self) -> None:
+        with pytest.raises(UnknownNameError, match="unknown operator 'toys'"):
+            explain("toys", 1)
+
+
+def test_reference_is_there_for_every_operator() -> None:
+    import fusionkit.ops  # noqa: F401
+
+    for op, found in available_backends().items():
+        assert found[-1].name == "reference" and found[-1].priority == 0, op
+
+
+PROGRAM = """
+import torch
+from fusionkit.ops import explain
+x = torch.zeros(1, 2, 3)
+print(explain("gated_mask", x, [x]))
+"""
+
+
+def run_with(forced: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "FUSIONKIT_BACKEND": forced},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_environment_variable_forces() -> None:
+    assert "reference  chosen (forced)" in run_with("reference").stdout
+
+
+def test_environment_variable_with_an_unknown_name() -> None:
+    result = run_with("refrence")
+    assert result.returncode != 0
+    assert "unknown backend 'refrence'; did you mean 'reference'?" in result.stderr
+
+
+def test_choose_can_be_compiled() -> None:
+    """No graph break: the choice is made while tracing."""
+
+    def names(x: torch.Tensor) -> torch.Tensor:
+        return x + len(choose("gated_mask", x, [x]).name)
+
+    import fusionkit.ops  # noqa: F401
+
+    x = torch.zeros(1, 2, 3)
+    compiled = torch.compile(names, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), names(x))

@@ -1,0 +1,227 @@
+"""The compiled gated mask against float64, on every instruction set, on one and two threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fusionkit.ops import force_backend, gated_mask
+from fusionkit.ops.philox import keep_mask
+
+LAYOUTS = ("contiguous", "transposed", "columns", "expanded", "sliced", "unaligned", "reversed")
+EPS = torch.finfo(torch.float32).eps
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one call, drawn from a seed."""
+
+    name: str
+    inputs: list[Tensor]  # x, then the gates
+    grad_out: Tensor
+    lengths: Tensor | None
+    dropout_p: float
+    seed: int
+
+
+def in_layout(
+    layout: str, shape: tuple[int, int, int], g: torch.Generator, spread: float
+) -> Tensor:
+    """Random numbers of this shape with these strides."""
+    batch, steps, size = shape
+
+    def randn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=g) * spread
+
+    if layout == "transposed":
+        return randn(steps, batch, size).transpose(0, 1)
+    if layout == "columns":
+        return randn(batch, size, steps).transpose(1, 2)
+    if layout == "expanded":
+        return randn(1, steps, 1).expand(shape)
+    if layout == "sliced":
+        return randn(batch, 2 * steps + 1, size + 3)[:, 1::2, 2 : size + 2]
+    if layout == "unaligned":
+        return randn(batch * steps * size + 1)[1:].view(shape)
+    if layout == "reversed":
+        return randn(size, steps, batch).permute(2, 1, 0)
+    return randn(batch, steps, size)
+
+
+def draw(seed: int) -> Case:
+    g = torch.Generator().manual_seed(seed)
+
+    def number(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=g))
+
+    size = [1, number(1, 9), number(10, 80), number(250, 530)][number(0, 3)]
+    shape = (number(1, 4), number(1, 30), size)
+    gates = number(1, 8)
+    spread = [1.0, 5.0, 40.0][number(0, 2)]
+    layouts = [LAYOUTS[number(0, len(LAYOUTS) - 1)] for _ in range(gates + 2)]
+    lengths = torch.randint(0, shape[1] + 1, (shape[0],), generator=g) if number(0, 1) else None
+    dropout_p = [0.0, 0.2, 0.7][number(0, 2)]
+    return Case(
+        name=f"B{shape[0]}-T{shape[1]}-D{size}-G{gates}-p{dropout_p}-{layouts}-seed{seed}",
+        inputs=[in_layout(layouts[0], shape, g, 1.0)]
+        + [in_layout(layout, shape, g, spread) for layout in layouts[1:-1]],
+        grad_out=in_layout(layouts[-1], shape, g, 1.0),
+        lengths=lengths,
+        dropout_p=dropout_p,
+        seed=number(-(2**40), 2**40),
+    )
+
+
+def run(case: Case, backend: str) -> list[Tensor]:
+    """Output, and gradients of x and the gates, in float64."""
+    leaves = [t.detach().requires_grad_() for t in case.inputs]
+    with force_backend(backend):
+        out = gated_mask(
+            leaves[0], leaves[1:], lengths=case.lengths, dropout_p=case.dropout_p, seed=case.seed
+        )
+    grads = torch.autograd.grad(out, leaves, case.grad_out)
+    return [t.detach().double() for t in (out, *grads)]
+
+
+def exact(case: Case) -> list[Tensor]:
+    """The same by the formulas in float64, with s(g) s(-g) for the slope: 1 - s(g) cancels."""
+    x, *gates = (t.double() for t in case.inputs)
+    batch, steps, size = x.shape
+    share = keep_mask(case.seed, (batch, 1, steps, size), case.dropout_p, "cpu")[:, 0].double()
+    share = share / (1 - case.dropout_p) / len(gates)
+    if case.lengths is not None:
+        share = share * (torch.arange(steps) < case.lengths[:, None])[:, :, None]
+    total = torch.stack(gates).sigmoid().sum(dim=0)
+    dy = case.grad_out.double() * share
+    slopes = [torch.sigmoid(gate) * torch.sigmoid(-gate) for gate in gates]
+    return [x * total * share, dy * total, *(dy * x * slope for slope in slopes)]
+
+
+def largest(errors: Tensor, scale: Tensor) -> float:
+    """Largest error as a multiple of the float32 spacing at the largest value.
+
+    Numbers below the smallest normal one may be flushed to zero.
+    """
+    error, value = errors.abs().max().item(), scale.abs().max().item()
+    return 0.0 if error < torch.finfo(torch.float32).tiny else error / (EPS * value)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, block: int) -> None:
+    """At most twice the error of PyTorch's float32, and every element written.
+
+    A single case may be 4 spacings off on top, since PyTorch's error is small by luck among few values.
+    """
+    totals = {name: [0.0, 0.0] for name in ("out", "dx", "dgate")}
+    for seed in range(100 * block, 100 * block + 100):
+        case = draw(seed)
+        torch.set_num_threads(1)
+        right, plain = exact(case), run(case, "reference")
+        torch.set_num_threads(1 + seed % 2)
+        for level in extension.isa_levels():
+            extension.set_isa(level)
+            for i, (r, p, k) in enumerate(zip(right, plain, run(case, "cpu"))):
+                name = ["out", "dx", "dgate"][min(i, 2)]
+                ours, theirs = largest(k - r, r), largest(p - r, r)
+                assert ours <= 2 * min(theirs, 2.0) + 4, f"{name}, {level}, {case.name}"
+                assert k[r == 0].eq(0).all(), f"{name}, {level}, {case.name}"
+                totals[name][0] += ours
+                # Where 1 - sigmoid cancels, PyTorch's error has no bound; ours must not hide there.
+                totals[name][1] += min(theirs, 2.0)
+    for name, (ours, theirs) in totals.items():
+        assert 0 < ours <= 2 * theirs, name
+
+
+def test_sigmoid_is_accurate_everywhere(isa: str) -> None:
+    """Relative error of mask and slope below 1e-6, down to the smallest normal numbers."""
+    gate = torch.linspace(-87.0, 87.0, 400_001).view(1, 1, -1).requires_grad_()
+    x = torch.ones_like(gate).requires_grad_()
+    with force_backend("cpu"):
+        out = gated_mask(x, [gate])
+    dx, dgate = torch.autograd.grad(out.sum(), [x, gate])
+    logits = gate.detach().double()
+    mask = torch.sigmoid(logits)
+    slope = mask * torch.sigmoid(-logits)
+    for result, exact in ((out, mask), (dx, mask), (dgate, slope)):
+        assert ((result - exact) / exact).abs().max() < 1e-6
+
+
+def test_same_bits_again_on_any_number_of_threads(isa: str, restore: None) -> None:
+    x, gates = torch.randn(9, 40, 300), [torch.randn(9, 40, 300) for _ in range(2)]
+    case = Case("determinism", [x, *gates], torch.randn(9, 40, 300), None, 0.3, 8)
+    results = []
+    for count in (1, 2, 2, 2, 1):
+        torch.set_num_threads(count)
+        results.append(run(case, "cpu"))
+    for one, other in pairwise(results):
+        assert all(a.equal(b) for a, b in zip(one, other))
+
+
+def test_levels_agree(extension: ModuleType, restore: None) -> None:
+    case = draw(11)
+    results = []
+    for level in extension.isa_levels():
+        extension.set_isa(level)
+        assert extension.isa() == level
+        results.append(run(case, "cpu"))
+    for one, other in pairwise(results):
+        for a, b in zip(one, other):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.zeros(3, 4)}, r"x must be \(B, T, D\)"),
+        ({"gate_logits": [torch.zeros(2, 3, 5)]}, r"gate_logits\[0\] and x differ on axis 2"),
+        ({"gate_logits": []}, "gate_logits must hold 1 to 8 tensors, got 0"),
+        ({"x": torch.zeros(2, 3, 4, dtype=torch.float64)}, "x must be float32"),
+        ({"lengths": torch.tensor([1])}, "lengths must hold 2 numbers, got 1"),
+        ({"lengths": torch.tensor([1.0, 2.0])}, "lengths must be int64"),
+        ({"dropout_p": 0.5}, "seed is required"),
+        ({"dropout_p": 1.5}, r"dropout_p must be in \[0, 1\)"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_raw_operator_checks_its_inputs(
+    extension: ModuleType, change: dict[str, object], message: str
+) -> None:
+    arguments: dict[str, object] = {
+        "x": torch.zeros(2, 3, 4),
+        "gate_logits": [torch.zeros(2, 3, 4)],
+        "lengths": None,
+        "dropout_p": 0.0,
+        "seed": None,
+        **change,
+    }
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fusionkit.gated_mask(**arguments)
+
+
+class Masked(Dataset[Tensor]):
+    """A data set that uses the operator to make its items."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        x = torch.full((1, 40, 300), float(index))
+        return gated_mask(x, [x])
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_in_a_forked_worker(extension: ModuleType, restore: None) -> None:
+    """After the parent has used the thread pool, which a forked child does not inherit."""
+    torch.set_num_threads(2)
+    x = torch.ones(32, 40, 300)
+    gated_mask(x, [x])
+    loader = DataLoader(Masked(), num_workers=1, multiprocessing_context="fork", timeout=60)
+    items = list(loader)
+    assert len(items) == 4
+    for index, item in enumerate(items):
+        assert item[0].equal(Masked()[index])
