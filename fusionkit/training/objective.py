@@ -84,7 +84,7 @@ class Schedule:
     def __init__(
         self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int
     ) -> None:
-        steps = steps_per_epoch * config.epochs
+        steps = self._last_step = steps_per_epoch * config.epochs
         rate = config.learning_rate
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._per_step: torch.optim.lr_scheduler.LRScheduler | None = None
@@ -101,7 +101,8 @@ class Schedule:
 
     def after_step(self) -> None:
         """Call after every optimizer step."""
-        if self._per_step is not None:
+        # The rate after the very last step would belong to a step that never comes.
+        if self._per_step is not None and self._per_step.last_epoch + 1 < self._last_step:
             self._per_step.step()
 
     def after_epoch(self, validation_loss: float) -> None:

@@ -65,6 +65,7 @@ def start_run(
     method.check(dataset.spec)
     metric_function(work.metrics, dataset.spec)
     _check_monitor(work)
+    make_fabric(device, settings.train.precision, [], [])
     named = _named_callbacks(settings.train)
     _seed_everything(seed)
     model = method.build(settings.model, dataset.spec)

@@ -123,7 +123,7 @@ def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, bloc
         case = draw(seed)
         torch.set_num_threads(1)
         right, plain = exact(case), run(case, "reference")
-        torch.set_num_threads(1 + seed % 2)
+        torch.set_num_threads(2 if seed % 4 == 0 else 1)
         for level in extension.isa_levels():
             extension.set_isa(level)
             for i, (r, p, k) in enumerate(zip(right, plain, run(case, "cpu"))):

@@ -75,8 +75,8 @@ def test_optimizers_and_schedules(tmp_path: Path, scheduler: str, optimizer: str
     train = {"scheduler": scheduler, "optimizer": optimizer, "accumulate": 3, "clip_norm": 1.0}
     result = run(tmp_path, train=train)
     assert all(math.isfinite(record["train_loss"]) for record in result.history)
-    if scheduler in ("onecycle", "cosine"):
-        assert result.history[-1]["learning_rate"] < 1e-5
+    last = result.history[-1]["learning_rate"]
+    assert last < {"onecycle": 1e-6, "cosine": 2e-4}.get(scheduler, 1.1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
