@@ -13,7 +13,7 @@ from fusionkit.data.source import DataConfig
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 from fusionkit.data.validate import validate_store
-from fusionkit.errors import DataError
+from fusionkit.errors import ConfigError, DataError, suggest
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -40,15 +40,22 @@ def assemble_dataset(
         name, split_rule, source, notes: as in `MultimodalDataset`.
 
     Raises:
+        ConfigError: ``centre`` names a modality that is not there.
         DataError: the samples are unusable (see `validate_store`), a split is empty, or a sample is
             in two splits.
     """
     store, repairs = validate_store(store, spec, where=where, nonfinite=config.nonfinite)
     _check_splits(store, splits, where)
     raw = {split: store.select(splits[split]) for split in SPLITS}
-    preparation = Preparation(deltas=config.deltas)
+    unknown = sorted(set(config.centre) - set(spec.modalities))
+    if unknown:
+        raise ConfigError(
+            f"data.centre: {where} has no modality {unknown[0]!r}"
+            + suggest(unknown[0], spec.modalities)
+        )
+    preparation = Preparation(config.centre, config.deltas)
     if config.normalise:
-        preparation = Preparation.fit(raw["train"], deltas=config.deltas)
+        preparation = Preparation.fit(raw["train"], centre=config.centre, deltas=config.deltas)
     ready = {split: preparation.apply(samples) for split, samples in raw.items()}
     return MultimodalDataset(
         name=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,32 +17,39 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preparation:
-    """Frame differences as extra channels (optional), then (x - mean) / std for each feature.
+    """Optional centring and frame differences, then (x - mean) / std for each feature.
 
     Args:
+        centre: modalities whose features lose their mean over each sample, as cepstral mean
+            normalisation does with a speaker: where someone stands, how tall someone is.
         deltas: append x[t] - x[t-1] (0 at the first frame) to the features: D_m becomes 2 D_m.
         mean, std: modality -> (D_m,) after the differences; empty for no normalisation.
     """
 
+    centre: tuple[str, ...] = ()
     deltas: bool = False
     mean: Mapping[str, Array] = field(default_factory=dict)
     std: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, store: SequenceStore, *, deltas: bool = False) -> Preparation:
+    def fit(
+        cls, store: SequenceStore, *, centre: Sequence[str] = (), deltas: bool = False
+    ) -> Preparation:
         """Mean and deviation over all frames of ``store``; a constant feature gets std 1."""
-        expanded = cls(deltas=deltas).apply(store)
+        expanded = cls(tuple(centre), deltas).apply(store)
         mean, std = {}, {}
         for modality, flat in expanded.features.items():
             mean[modality] = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
             spread = flat.std(axis=0, dtype=np.float64).astype(np.float32)
             std[modality] = np.where(spread > 1e-6, spread, 1).astype(np.float32)
-        return cls(deltas, mean, std)
+        return cls(tuple(centre), deltas, mean, std)
 
     def apply(self, store: SequenceStore) -> SequenceStore:
         """The same samples with prepared features."""
         features = {}
         for modality, flat in store.features.items():
+            if modality in self.centre:
+                flat = _centred(flat, store.offsets[modality])
             if self.deltas:
                 flat = np.concatenate([flat, _differences(flat, store.offsets[modality])], axis=1)
             if modality in self.mean:
@@ -51,7 +58,7 @@ class Preparation:
         return replace(store, features=features)
 
     def invert(self, store: SequenceStore) -> SequenceStore:
-        """Raw features again, up to rounding: what `apply` would turn into these."""
+        """Raw features up to rounding and centring: `apply` turns them into these again."""
         features = {}
         for modality, flat in store.features.items():
             if modality in self.mean:
@@ -75,6 +82,7 @@ class Preparation:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_json` reads it back exactly."""
         return {
+            "centre": list(self.centre),
             "deltas": self.deltas,
             "mean": {m: v.tolist() for m, v in self.mean.items()},
             "std": {m: v.tolist() for m, v in self.std.items()},
@@ -84,10 +92,20 @@ class Preparation:
     def from_json(cls, content: Mapping[str, Any]) -> Preparation:
         """The inverse of `to_json`."""
         return cls(
+            centre=tuple(content["centre"]),
             deltas=bool(content["deltas"]),
             mean={m: np.asarray(v, np.float32) for m, v in content["mean"].items()},
             std={m: np.asarray(v, np.float32) for m, v in content["std"].items()},
         )
+
+
+def _centred(flat: Array, offsets: NDArray[np.int64]) -> Array:
+    if not len(flat):
+        return flat
+    counts = np.diff(offsets)
+    sums = np.add.reduceat(flat, offsets[:-1][counts > 0], axis=0, dtype=np.float64)
+    means = sums / counts[counts > 0, None]
+    return (flat - np.repeat(means, counts[counts > 0], axis=0)).astype(np.float32)
 
 
 def _differences(flat: Array, offsets: NDArray[np.int64]) -> Array:

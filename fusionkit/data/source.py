@@ -23,6 +23,11 @@ class DataConfig(BaseModel):
         "error",
         description="NaN or infinite features: refuse them, or set them to 0 and say how many",
     )
+    centre: tuple[str, ...] = Field(
+        (),
+        description="modalities whose features lose their mean over each sample (where someone "
+        "stands, how tall someone is)",
+    )
     deltas: bool = Field(
         False, description="append the differences of successive frames as further features"
     )

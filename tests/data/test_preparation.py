@@ -60,3 +60,27 @@ def test_specs_before_and_after(deltas: bool, size: int) -> None:
     prepared = preparation.prepared_spec(raw)
     assert prepared.modalities["a"] == size
     assert preparation.raw_spec(prepared) == raw
+
+
+def test_centring_takes_the_mean_of_each_sample_away() -> None:
+    rng = np.random.default_rng(0)
+    store = SequenceStore(
+        features={
+            "skeleton": rng.normal(5, 1, (9, 2)).astype(np.float32),
+            "inertial": rng.normal(5, 1, (9, 3)).astype(np.float32),
+        },
+        lengths={"skeleton": np.array([4, 5]), "inertial": np.array([6, 3])},
+        targets=None,
+        ids=["a", "b"],
+    )
+    preparation = Preparation(centre=("skeleton",))
+    prepared = preparation.apply(store)
+    for index in range(2):
+        raw = store.sequence("skeleton", index)
+        assert np.allclose(prepared.sequence("skeleton", index), raw - raw.mean(0), atol=1e-6)
+    assert np.array_equal(prepared.features["inertial"], store.features["inertial"])
+    fitted = Preparation.fit(store, centre=["skeleton"], deltas=True)
+    assert Preparation.from_json(fitted.to_json()).centre == ("skeleton",)
+    again = fitted.apply(fitted.invert(fitted.apply(store)))
+    for modality, flat in fitted.apply(store).features.items():
+        assert np.allclose(again.features[modality], flat, atol=1e-4)
