@@ -33,8 +33,8 @@ def keep_mask(
         (B, H, R, C) bool, True where the element is kept.
 
     >>> mask = keep_mask(7, (1, 1, 100, 100), 0.25, "cpu")
-    >>> round(mask.float().mean().item(), 1)
-    0.8
+    >>> 0.74 < mask.float().mean().item() < 0.76
+    True
     """
     batch, heads, rows, columns = shape
 

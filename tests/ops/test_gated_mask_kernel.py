@@ -116,7 +116,7 @@ def largest(errors: Tensor, scale: Tensor) -> float:
 def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, block: int) -> None:
     """At most twice the error of PyTorch's float32, and every element written.
 
-    A single case may be 4 spacings off on top, since PyTorch's error is small by luck among few values.
+    A single case may be 4 spacings off on top: among few values, PyTorch may be lucky.
     """
     totals = {name: [0.0, 0.0] for name in ("out", "dx", "dgate")}
     for seed in range(100 * block, 100 * block + 100):
