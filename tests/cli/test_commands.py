@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ def test_evaluate(run: Path) -> None:
 def test_predict_on_own_samples(run: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = {"text": 20, "audio": 12, "vision": 8}
-    one = {m: rng.normal(size=(7 + d, d)).astype(np.float32) for m, d in sizes.items()}
+    one: dict[str, Any] = {
+        m: rng.normal(size=(7 + d, d)).astype(np.float32) for m, d in sizes.items()
+    }
     np.savez(tmp_path / "one.npz", **one)
     result = call("predict", run, tmp_path / "one.npz")
     assert result.exit_code == 0, result.output
@@ -185,7 +188,8 @@ def test_convert_checkpoint(tmp_path: Path) -> None:
     result = call("convert-checkpoint", "mmlatch", tmp_path / "official.pt", tmp_path / "run")
     assert result.exit_code == 0, result.output
 
-    sample = {m: np.random.default_rng(0).normal(size=(4, d)) for m, d in spec.modalities.items()}
+    rng = np.random.default_rng(0)
+    sample: dict[str, Any] = {m: rng.normal(size=(4, d)) for m, d in spec.modalities.items()}
     np.savez(tmp_path / "sample.npz", **sample)
     predicted = fk.predict(tmp_path / "run", tmp_path / "sample.npz").outputs
     features = {m: torch.tensor(x, dtype=torch.float32)[None] for m, x in sample.items()}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ OPTIONS = [
     "--set", "train.epochs=4", "--set", "train.batch_size=8", "--set", "train.scheduler=onecycle",
     "--set", "train.input_noise=0.1", "--set", "train.clip_norm=1",
 ]  # fmt: skip
-SMALL = {"model": {"hidden_size": 4}, "data_options": {"samples": 120}}
+SMALL: dict[str, Any] = {"model": {"hidden_size": 4}, "data_options": {"samples": 120}}
 
 
 def command(*arguments: str | Path) -> list[str]:

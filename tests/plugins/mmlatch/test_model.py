@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_sizes_of_the_paper() -> None:
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_streams_and_masks_for_any_number_of_modalities(count: int) -> None:
     sizes = {f"m{k}": 3 + k for k in range(count)}
-    model = fk.create("mmlatch", DataSpec(sizes, "classification", 4), hidden_size=5)
+    model: Any = fk.create("mmlatch", DataSpec(sizes, "classification", 4), hidden_size=5)
     streams = count + math.comb(count, 2) + (count >= 3)
     assert model.fuser.attention.output_size == 5 * streams
     assert (model.fuser.attention.trimodal is None) == (count < 3)
@@ -39,7 +40,7 @@ def test_streams_and_masks_for_any_number_of_modalities(count: int) -> None:
 
 def test_two_modalities_mask_each_other() -> None:
     spec = DataSpec({"one": 3, "two": 4}, "classification", 2, aligned=True)
-    model = fk.create("mmlatch", spec, hidden_size=5).eval()
+    model: Any = fk.create("mmlatch", spec, hidden_size=5).eval()
     batch = make_batch(spec, [4, 6])
     encoded = model._encode(dict(batch.features), batch.lengths["one"])
     masked = model._masked(batch.features, encoded, batch.lengths["one"])
@@ -60,7 +61,7 @@ def padded_further(batch: MultimodalBatch, steps: int) -> MultimodalBatch:
 @pytest.mark.parametrize("aligned", [True, False])
 def test_more_padding_changes_nothing_by_default(aligned: bool) -> None:
     spec = DataSpec({"text": 3, "audio": 4, "vision": 2}, "regression", 1, aligned=aligned)
-    model = fk.create("mmlatch", spec, hidden_size=5).eval()
+    model: Any = fk.create("mmlatch", spec, hidden_size=5).eval()
     batch = make_batch(spec, [4, 6, 1])
     assert torch.allclose(model(batch), model(padded_further(batch, 3)), atol=1e-6)
 
@@ -68,7 +69,7 @@ def test_more_padding_changes_nothing_by_default(aligned: bool) -> None:
 def test_released_behaviour_depends_on_padding() -> None:
     spec = DataSpec({"text": 3, "audio": 4, "vision": 2}, "regression", 1, aligned=True)
     for options in ({"lengths": "padded"}, {"padding_in_fuser": True}):
-        model = fk.create("mmlatch", spec, hidden_size=5, **options).eval()
+        model: Any = fk.create("mmlatch", spec, hidden_size=5, **options).eval()
         batch = make_batch(spec, [4, 6, 1])
         with torch.no_grad():
             change = (model(batch) - model(padded_further(batch, 3))).abs().max()
@@ -86,7 +87,7 @@ def test_mask_dropout_at_eval() -> None:
 
 def test_unaligned_lengths_are_brought_together() -> None:
     spec = DataSpec({"skeleton": 3, "inertial": 4}, "classification", 3)
-    model = fk.create("mmlatch", spec, hidden_size=5).eval()
+    model: Any = fk.create("mmlatch", spec, hidden_size=5).eval()
     batch = make_batch(spec, {"skeleton": [4, 2], "inertial": [9, 12]})
     inputs, lengths = model._inputs(batch)
     assert lengths.tolist() == [4, 2]

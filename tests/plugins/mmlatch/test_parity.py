@@ -31,7 +31,7 @@ from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
 from fusionkit_plugins.mmlatch.model import MMLatch
 
 MODALITIES = ("text", "audio", "visual")
-MASKS = {"learnable_sequence_mask": "lstm", "learnable_static_mask": "linear"}
+MASKS: dict[str, Any] = {"learnable_sequence_mask": "lstm", "learnable_static_mask": "linear"}
 
 
 class Golden:
@@ -143,7 +143,7 @@ def attentive_rnn(golden: Golden) -> Built:
         num_layers=c["layers"],
         bidirectional=c["bidirectional"],
         cell=c["rnn_type"],
-        merge={"cat": "concat", "sum": "sum"}[c["merge_bi"]],
+        merge="concat" if c["merge_bi"] == "cat" else "sum",
     )
 
     def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ def attentive_rnn(golden: Golden) -> Built:
 def plain_rnn(golden: Golden, prefix: str = "") -> Built:
     c = golden.config
     both = c["bidirectional"]
-    how = "sum" if c["merge_bi"] == "sum" and both else "concat"
+    how: Any = "sum" if c["merge_bi"] == "sum" and both else "concat"
     rnn = LengthAwareRNN(
         c["input_size"],
         c["hidden_size"],
@@ -186,7 +186,9 @@ def feedback(golden: Golden) -> Built:
     sizes = {"x": c["mod1_sz"], "y": c["mod2_sz"], "z": c["mod3_sz"]}
     module = nn.ModuleDict(
         {
-            name: FeedbackMask(size, c["hidden_dim"], 2, kind=MASKS[c["mask_type"]], dropout=0)
+            name: FeedbackMask(
+                size, c["hidden_dim"], 2, kind=MASKS[c["mask_type"]], dropout=0, mask_dropout=0
+            )
             for name, size in zip(MODALITIES, sizes.values())
         }
     )
@@ -200,8 +202,6 @@ def feedback(golden: Golden) -> Built:
                 out["mask_x"] = module[name].mask(sources, x["lengths"])
         return out
 
-    for unit in module.values():
-        unit.mask_dropout = 0.0
     return Built(module, run, "encoder.fm.", "feedback.")
 
 
