@@ -30,7 +30,9 @@ class TrainConfig(BaseModel):
         10, ge=1, description="stop after so many epochs without a better monitored value"
     )
     monitor: str = Field(
-        "loss", description="validation value that selects the epoch: loss, or a metric's name"
+        "loss",
+        description="validation value that selects the epoch: loss, or a metric's name; last: no "
+        "selection, for schedules that end at a rate of zero",
     )
     loss: Literal["auto", "l1", "mse", "huber"] = Field(
         "auto", description="of a regression (auto: l1); other tasks use cross-entropy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def fit(
     checkpoints: Path,
     seed: int,
     validate: Validate,
-    higher_is_better: dict[str, bool],
+    higher_is_better: Mapping[str, bool],
     callbacks: Sequence[object] = (),
     resume: bool = False,
 ) -> TrainingState:
@@ -70,11 +70,9 @@ def fit(
             ``on_epoch_end`` and ``on_fit_end``, each called with ``state=FitState``.
 
     Raises:
-        ConfigError: the monitored value does not exist. FusionKitError: the loss is not finite.
+        UnknownNameError: no such value to monitor. FusionKitError: the loss is not finite.
     """
-    directions = {"loss": False, **higher_is_better}
-    if config.monitor not in directions:
-        raise UnknownNameError("monitored value", config.monitor, directions)
+    higher = monitor_direction(config, higher_is_better)
     training = TrainingModule(model, method, TaskLoss(dataset.spec, config))
     module, optimizer = fabric.setup(training, build_optimizer(model.parameters(), config))
     loader = make_loader(dataset.train, config.batch_size, shuffle=True, seed=seed)
@@ -103,7 +101,7 @@ def fit(
             "learning_rate": float(optimizer.param_groups[0]["lr"]),
             "seconds": time.monotonic() - started,
         }
-        progress = _advance(progress, record, config, directions[config.monitor])
+        progress = _advance(progress, record, config, higher)
         save_checkpoint(
             checkpoints,
             model.state_dict(),
@@ -119,6 +117,18 @@ def fit(
         fabric.call("on_epoch_end", state=state)
     fabric.call("on_fit_end", state=state)
     return progress
+
+
+def monitor_direction(config: TrainConfig, higher_is_better: Mapping[str, bool]) -> bool:
+    """Whether more of the monitored value is better.
+
+    Raises:
+        UnknownNameError: there is no such value.
+    """
+    directions = {"loss": False, "last": True, **higher_is_better}
+    if config.monitor not in directions:
+        raise UnknownNameError("train.monitor", config.monitor, directions)
+    return directions[config.monitor]
 
 
 def _train_epoch(
@@ -165,7 +175,8 @@ def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
 def _advance(
     progress: TrainingState, record: dict[str, float], config: TrainConfig, higher: bool
 ) -> TrainingState:
-    value = record[f"validation_{config.monitor}"]
+    last = config.monitor == "last"
+    value = float(progress.epoch) if last else record[f"validation_{config.monitor}"]
     best = progress.best_value
     better = not math.isnan(value) and (best is None or (value > best if higher else value < best))
     epoch = progress.epoch + 1

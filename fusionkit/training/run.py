@@ -19,13 +19,13 @@ from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.formats.samples import write_samples
 from fusionkit.data.source import DataConfig, DataSource
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import CheckpointError, MisuseError, UnknownNameError
+from fusionkit.errors import CheckpointError, MisuseError
 from fusionkit.evaluation.metric_set import MetricSet
 from fusionkit.evaluation.protocol import metric_function, predict_store, score
 from fusionkit.registry import Method, MethodConfig, registry
 from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.config import TrainConfig
-from fusionkit.training.loop import fit, make_fabric
+from fusionkit.training.loop import fit, make_fabric, monitor_direction
 from fusionkit.training.objective import TaskLoss
 from fusionkit.training.result import RunResult
 from fusionkit.training.run_folder import RunFolder, default_path
@@ -64,7 +64,7 @@ def start_run(
     dataset = source.load(settings.data)
     method.check(dataset.spec)
     metric_function(work.metrics, dataset.spec)
-    _check_monitor(work)
+    monitor_direction(settings.train, work.metrics.higher_is_better)
     make_fabric(device, settings.train.precision, [], [])
     named = _named_callbacks(settings.train)
     _seed_everything(seed)
@@ -150,7 +150,7 @@ def _run(
         checkpoints=folder.checkpoints,
         seed=work.seed,
         validate=validate,
-        higher_is_better=dict(work.metrics.higher_is_better),
+        higher_is_better=work.metrics.higher_is_better,
         callbacks=callbacks,
         resume=resume,
     )
@@ -225,17 +225,13 @@ def _describe(work: Work, dataset: MultimodalDataset) -> Mapping[str, Any]:
 
 def _selection_rule(work: Work) -> str:
     monitor = work.settings.train.monitor
-    higher = {"loss": False, **work.metrics.higher_is_better}[monitor]
+    if monitor == "last":
+        return "last epoch; neither validation nor test data choose it"
+    higher = monitor_direction(work.settings.train, work.metrics.higher_is_better)
     return (
         f"epoch with the {'highest' if higher else 'lowest'} validation {monitor}; "
         "the test data are looked at once, after it is chosen"
     )
-
-
-def _check_monitor(work: Work) -> None:
-    known = {"loss", *work.metrics.higher_is_better}
-    if work.settings.train.monitor not in known:
-        raise UnknownNameError("train.monitor", work.settings.train.monitor, known)
 
 
 def _named_callbacks(config: TrainConfig) -> list[object]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fusionkit import Method, hookimpl
+from fusionkit_plugins.mmlatch.presets import UTD_MHAD, WATCH
 from fusionkit_plugins.unimodal.config import UnimodalConfig
 
 if TYPE_CHECKING:
@@ -31,5 +32,6 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             build=_build,
             paper="none: a baseline of FusionKit's own",
             min_modalities=1,
+            presets={"watch": WATCH, "utd-mhad": UTD_MHAD},
         )
     )

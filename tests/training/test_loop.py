@@ -98,6 +98,13 @@ def test_selection_and_patience() -> None:
     assert (progress.best_epoch, progress.best_value) == (2, 0.4)
 
 
+def test_the_last_epoch_can_be_the_rule(tmp_path: Path) -> None:
+    train = {"monitor": "last", "epochs": 3, "patience": 1, "learning_rate": 1.0}
+    result = run(tmp_path, train=train)
+    assert (result.best_epoch, result.epochs) == (3, 3)
+    assert result.selection.startswith("last epoch")
+
+
 def test_early_stopping_ends_the_run(tmp_path: Path) -> None:
     result = run(tmp_path, train={"epochs": 40, "patience": 1, "learning_rate": 1.0})
     assert result.epochs < 40
