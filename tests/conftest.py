@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def shared_folder() -> Path:
 
 def golden_folder() -> Path:
     return Path(os.environ.get("FUSIONKIT_GOLDEN", shared_folder() / "golden" / "visible"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Subprocesses import the installed package, not the sources that lie in the checkout."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("working_directory"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")
