@@ -22,6 +22,7 @@ demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the 
 
 test: $(VENV)/.installed  ## run the test suite against the installed package
 	$(BIN)/pytest tests
+	$(BIN)/pytest --quiet --doctest-modules --pyargs fusionkit fusionkit_plugins
 
 dev: $(VENV)/.dev  ## editable install with linters, for work on FusionKit itself
 

@@ -66,8 +66,9 @@ def command(
                 device=device, resume=resume, callbacks=[progress],
             )  # fmt: skip
         except KeyboardInterrupt:
-            click.echo(f"\ninterrupted; continue with: fusionkit train --resume {progress.folder}",
-                       err=True)  # fmt: skip
+            folder = progress.folder
+            hint = f"; continue with: fusionkit train --resume {folder}" if folder else ""
+            click.echo(f"\ninterrupted{hint}", err=True)
             raise SystemExit(1) from None
     print_result(console, result)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import ConfigError
+from fusionkit.errors import ConfigError, FusionKitError
 from fusionkit.evaluation.metric_set import MetricSet
 from fusionkit.evaluation.statistics import bootstrap_intervals
 from fusionkit.evaluation.undefined import UndefinedMetricError
@@ -44,6 +44,9 @@ def predict_store(
     """Raw outputs (N, num_outputs) in float32 on the CPU, in the store's order.
 
     The model is in evaluation mode while it runs and goes back to what it was.
+
+    Raises:
+        FusionKitError: an output is NaN or infinite: a metric would count it as some class.
     """
     was_training = model.training
     model.eval()
@@ -56,7 +59,14 @@ def predict_store(
                 outputs.append(model(batch.to(device, dtype)).float().cpu())
     finally:
         model.train(was_training)
-    return torch.cat(outputs) if outputs else torch.empty(0, 0)
+    result = torch.cat(outputs) if outputs else torch.empty(0, 0)
+    wrong = (~result.isfinite()).any(dim=-1).nonzero().flatten().tolist()
+    if wrong:
+        raise FusionKitError(
+            f"the model's outputs are not finite for {len(wrong)} of {len(store)} samples (first: "
+            f"{store.ids[wrong[0]]!r}); lower train.learning_rate or set train.clip_norm=1"
+        )
+    return result
 
 
 def metric_function(metrics: MetricSet, spec: DataSpec) -> Callable[[Any, Any], dict[str, float]]:

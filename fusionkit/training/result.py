@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,10 @@ class RunResult:
         content = {name: value for name, value in vars(self).items() if name != "folder"}
         for split in ("validation", "test"):
             content[split] = {name: s.to_json() for name, s in content[split].items()}
+        content["history"] = [
+            {name: None if math.isnan(value) else value for name, value in record.items()}
+            for record in self.history
+        ]
         return content
 
     @classmethod
@@ -51,4 +56,8 @@ class RunResult:
         fields = dict(content)
         for split in ("validation", "test"):
             fields[split] = {name: Score.from_json(s) for name, s in fields[split].items()}
+        fields["history"] = [
+            {name: math.nan if value is None else value for name, value in record.items()}
+            for record in fields["history"]
+        ]
         return cls(folder=folder, **fields)

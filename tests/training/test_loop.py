@@ -159,3 +159,27 @@ def test_errors_come_before_the_folder_is_made(tmp_path: Path) -> None:
 def test_exploding_loss_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FusionKitError, match=r"lower train\.learning_rate"):
         run(tmp_path, train={"learning_rate": 1e30, "optimizer": "sgd", "epochs": 5})
+
+
+def test_undefined_values_survive_strict_json(tmp_path: Path) -> None:
+    result = run(tmp_path, train={"epochs": 1})
+    from dataclasses import replace
+
+    from fusionkit.training.result import RunResult
+
+    odd = replace(result, history=[{"epoch": 1.0, "validation_corr": math.nan}])
+    text = json.dumps(odd.to_json(), allow_nan=False)
+    again = RunResult.from_json(result.folder, json.loads(text))
+    assert math.isnan(again.history[0]["validation_corr"])
+    assert again.test == result.test
+
+
+def test_outputs_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    from fusionkit.evaluation.protocol import predict_store
+
+    dataset = fk.load_data("synthetic", samples=60)
+    model = fk.create("unimodal", dataset.spec, hidden_size=3)
+    with torch.no_grad():
+        next(iter(model.classifier.parameters())).fill_(math.inf)  # type: ignore[union-attr]
+    with pytest.raises(FusionKitError, match="outputs are not finite for"):
+        predict_store(model, dataset.test, batch_size=8)
