@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from fusionkit.errors import PluginError, UnknownNameError
 from fusionkit.registry import registry
@@ -136,3 +137,41 @@ def fusionkit_register_backends(register):
     backends._backends["cross_attention"] = [
         b for b in backends._backends["cross_attention"] if b.name != "slow_test"
     ]
+
+
+def test_callbacks_and_commands_of_plugins(site: Path, tmp_path: Path) -> None:
+    install(
+        site,
+        "extra-fusion",
+        "extra",
+        """
+import click
+from fusionkit import Callback, hookimpl
+
+class Counter:
+    epochs = []
+    def on_epoch_end(self, state):
+        self.epochs.append(state.progress.epoch)
+
+@hookimpl
+def fusionkit_register_callbacks(register):
+    register(Callback(name="counter", summary="counts", build=Counter))
+
+@hookimpl
+def fusionkit_register_commands(cli):
+    @cli.command("hello")
+    def hello():
+        click.echo("hello from a plugin")
+""",
+    )
+    import fusionkit as fk
+    from fusionkit.cli.main import FusionKitGroup
+
+    fk.train(
+        "unimodal", data="synthetic", out=tmp_path / "run", model={"hidden_size": 3},
+        train={"epochs": 2, "callbacks": ["counter"]}, data_options={"samples": 60},
+    )  # fmt: skip
+    assert sys.modules["extra_fusion_module"].Counter.epochs == [1, 2]
+    result = CliRunner().invoke(FusionKitGroup("fusionkit"), ["hello"])
+    assert result.exit_code == 0, result.output
+    assert "hello from a plugin" in result.output
