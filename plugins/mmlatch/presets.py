@@ -27,9 +27,7 @@ _SENSORS: dict[str, Any] = {
 _ONE_CYCLE: dict[str, Any] = {
     "optimizer": "adamw",
     "weight_decay": 0.01,
-    "learning_rate": 4e-3,
     "scheduler": "onecycle",
-    "monitor": "last",
     "patience": None,
     "clip_norm": 1.0,
     "label_smoothing": 0.1,
@@ -37,11 +35,11 @@ _ONE_CYCLE: dict[str, Any] = {
 }
 WATCH: Mapping[str, Mapping[str, Any]] = {
     "model": _SENSORS,
-    "train": {**_ONE_CYCLE, "epochs": 12},
+    "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3},
 }
 UTD_MHAD: Mapping[str, Mapping[str, Any]] = {
     "model": _SENSORS,
-    "train": {**_ONE_CYCLE, "epochs": 40},
+    "train": {**_ONE_CYCLE, "epochs": 40, "learning_rate": 4e-3},
     "data": {
         "target": "action",
         "group": "subject",
