@@ -52,9 +52,7 @@ def create(method: str, spec: DataSpec, **options: Any) -> nn.Module:
         UnknownNameError, ConfigError, DataError: with the nearest name or the field.
     """
     found: Method = registry().get("method", method)
-    config = build_config(found.config, options, method)
-    found.check(spec)
-    return found.build(config, spec)
+    return found.create(build_config(found.config, options, method), spec)
 
 
 def load_data(data: str, **options: Any) -> MultimodalDataset:
@@ -98,6 +96,8 @@ def train(
     from fusionkit.training.run import resume_run, start_run
 
     if resume is not None:
+        if method or preset or config or model or train or data_options or out:
+            raise ConfigError("resume takes everything from the run; leave the other options out")
         return resume_run(Path(resume), device=device, callbacks=callbacks)
     if method is None:
         raise ConfigError("name a method to train, or a run to --resume")

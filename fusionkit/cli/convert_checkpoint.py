@@ -21,7 +21,11 @@ def command(method: str, checkpoint: Path, out: Path, settings: tuple[str, ...])
     The file is read without running code from it.
     """
     from fusionkit import api
+    from fusionkit.errors import MisuseError
     from fusionkit.training.settings import parse_overrides
 
-    folder = api.convert_checkpoint(method, checkpoint, out, **parse_overrides(settings)["model"])
+    sections = parse_overrides(settings)
+    if sections["train"] or sections["data"]:
+        raise MisuseError("--set: converted weights have no training or data options")
+    folder = api.convert_checkpoint(method, checkpoint, out, **sections["model"])
     click.echo(f"converted; predict with: fusionkit predict {folder} SAMPLES.npz")

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fusionkit._version import __version__
+from fusionkit.errors import FusionKitError
 from fusionkit.registry import registry
+from fusionkit.report.console import make_console
 
 _PACKAGES = ("torch", "numpy", "lightning-fabric", "torchmetrics", "pydantic", "safetensors")
 _OPTIONAL = {
@@ -27,14 +29,15 @@ def command() -> None:
 
     Exits with 1 if a plugin is broken or two plugins claim one name.
     """
-    console = Console(soft_wrap=True)
+    console = make_console()
     console.print(_versions())
     console.print(_machine())
     _extension(console)
     console.print(_backends())
-    problems = [*map(str, registry().broken), *registry().conflicts()]
+    conflicts = registry().conflicts()
+    problems = [*conflicts, *map(str, registry().broken), *_unknown_backend()]
     for problem in problems:
-        console.print(f"problem: {problem}", highlight=False, markup=False)
+        console.print(f"problem: {problem}")
     if problems:
         raise SystemExit(1)
     console.print("no problem found")
@@ -72,14 +75,14 @@ def _extension(console: Console) -> None:
 
     status = extension_status()
     if status.available:
-        console.print(f"compiled extension: {status.reason}", highlight=False, markup=False)
+        console.print(f"compiled extension: {status.reason}")
         return
     for line in (
         f"compiled extension: absent: {status.reason}",
         f"  cost: {status.cost}",
         f"  remedy: {status.remedy}",
     ):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
 
 
 def _backends() -> Table:
@@ -91,6 +94,16 @@ def _backends() -> Table:
             state = f"absent: {backend.unavailable}" if backend.unavailable else backend.summary
             table.add_row(op, backend.name, state)
     return table
+
+
+def _unknown_backend() -> list[str]:
+    from fusionkit.ops.backends import check_forced
+
+    try:
+        check_forced()
+    except FusionKitError as error:
+        return [f"FUSIONKIT_BACKEND: {error}"]
+    return []
 
 
 def _table(title: str, *columns: str) -> Table:

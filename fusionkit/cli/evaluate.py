@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from fusionkit.cli.names import RegisteredName
 
@@ -23,10 +22,11 @@ from fusionkit.cli.names import RegisteredName
 def command(run: Path, split: Any, metrics: str | None, device: str, as_json: bool) -> None:
     """Score the weights that RUN selected, on its own data."""
     from fusionkit import api
+    from fusionkit.report.console import make_console
     from fusionkit.report.results_table import scores_table
 
     scores = api.evaluate(run, split=split, metrics=metrics, device=device)
     if as_json:
         click.echo(json.dumps({name: s.to_json() for name, s in scores.items()}))
     else:
-        Console().print(scores_table(f"{run}: {split}", scores))
+        make_console().print(scores_table(f"{run}: {split}", scores))

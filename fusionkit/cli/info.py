@@ -15,6 +15,7 @@ from fusionkit.data.source import DataSource
 from fusionkit.errors import UnknownNameError
 from fusionkit.registry import Method, registry
 from fusionkit.registry.manager import Kind
+from fusionkit.report.console import make_console
 from fusionkit.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("name", type=RegisteredName("method"))
 def command(name: str) -> None:
     """Show a method (paper, citation, options), a data set, a metric set, or `train`."""
-    console = Console()
+    console = make_console()
     shown = False
     for kind, show in _KINDS.items():
         if name in registry().names(kind):
@@ -41,7 +42,9 @@ def command(name: str) -> None:
 
 def options_table(title: str, config: type[BaseModel]) -> Table:
     """Every field with type, default and help."""
-    table = Table("option", "type", "default", "meaning", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for name in ("option", "type", "default", "meaning"):
+        table.add_column(name, overflow="fold")
     for key, field in config.model_fields.items():
         default = (
             "required"
@@ -93,7 +96,7 @@ _KINDS: dict[Kind, Callable[[Console, Any], None]] = {
 
 def _lines(console: Console, *lines: str) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _type_name(annotation: object) -> str:

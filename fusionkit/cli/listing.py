@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from fusionkit.registry import registry
 from fusionkit.registry.manager import Kind
+from fusionkit.report.console import make_console
 
 _PLURALS = {
     "methods": "method",
@@ -24,7 +24,7 @@ _PLURALS = {
 @click.argument("what", type=click.Choice([*_PLURALS, "all"]), default="all")
 def command(what: str) -> None:
     """List methods, data sets, metric sets, backends and callbacks, or one kind of them."""
-    console = Console()
+    console = make_console()
     kinds = [_PLURALS[what]] if what != "all" else list(get_args(Kind))
     for kind in kinds:
         rows = _backends() if kind == "backend" else _registered(kind)

@@ -52,15 +52,30 @@ class FusionKitGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FusionKitError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _fail(ctx, str(error), error.exit_code)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            file = f"{error.filename}: " if error.filename else ""
+            _fail(ctx, f"{file}{error.strerror or error}", 1)
+        except MemoryError as error:
+            _fail(ctx, f"not enough memory: {error}", 1)
+        except RuntimeError as error:
+            if "alloc" not in str(error):
+                raise
+            _fail(ctx, f"not enough memory: {str(error).splitlines()[0]}", 1)
 
     def _load_plugin_commands(self) -> None:
         if not getattr(self, "_loaded", False):
             self._loaded = True
             from fusionkit.registry import registry
 
-            registry().plugins.hook.fusionkit_register_commands(cli=self)
+            registry().add_commands(self)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    ctx.exit(code)
 
 
 @click.group(cls=FusionKitGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,4 +86,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Entry point of the console script and of ``python -m fusionkit``."""
-    sys.exit(cli.main(prog_name="fusionkit"))
+    try:
+        sys.exit(cli.main(prog_name="fusionkit"))
+    except FusionKitError as error:  # raised while the help is made, outside any command
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

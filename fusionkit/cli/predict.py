@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -32,7 +33,14 @@ def command(run: Path, samples: Path, out: Path | None, device: str, nonfinite: 
 
     if out is not None and out.exists():
         raise MisuseError(f"{out}: exists already and is never overwritten; choose another --out")
-    predictions = api.predict(run, samples, device=device, nonfinite=nonfinite)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise MisuseError(f"{out}: the folder {out.absolute().parent} does not exist")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        predictions = api.predict(run, samples, device=device, nonfinite=nonfinite)
+    for note in notes:
+        if note.category is UserWarning:
+            click.echo(f"note: {note.message}", err=True)
     if out is None:
         _write(sys.stdout, predictions)
         return

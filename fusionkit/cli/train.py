@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from fusionkit.cli.names import RegisteredName
 
@@ -50,11 +49,12 @@ def command(
     if resume is not None:
         _only_resume()
     from fusionkit import api
+    from fusionkit.report.console import make_console
     from fusionkit.report.progress import ConsoleProgress
     from fusionkit.report.results_table import print_result
     from fusionkit.training.settings import parse_overrides
 
-    console = Console()
+    console = make_console()
     sections = parse_overrides(settings)
     if nonfinite is not None:
         sections["data"]["nonfinite"] = nonfinite
@@ -75,7 +75,8 @@ def command(
 
 def _only_resume() -> None:
     ctx = click.get_current_context()
-    for name in ("method", "data", "settings", "preset", "config", "seed", "out", "metrics"):
+    for name in ("method", "data", "settings", "preset", "config", "seed", "out", "metrics",
+                 "nonfinite"):  # fmt: skip
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise click.UsageError(f"--resume takes everything from the run; leave out {name!r}")

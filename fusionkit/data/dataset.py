@@ -10,6 +10,7 @@ from typing import Literal
 from fusionkit.data.preparation import Preparation
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
+from fusionkit.errors import UnknownNameError
 
 Split = Literal["train", "validation", "test"]
 
@@ -38,7 +39,10 @@ class MultimodalDataset:
 
     def split(self, name: Split) -> SequenceStore:
         """One split by its name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name not in splits:
+            raise UnknownNameError("split", name, splits)
+        return splits[name]
 
     @cached_property
     def sha256(self) -> str:

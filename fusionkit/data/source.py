@@ -17,7 +17,7 @@ Nonfinite = Literal["error", "zero"]
 class DataConfig(BaseModel):
     """Options that every data source takes; a source adds its own fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     nonfinite: Nonfinite = Field(
         "error",

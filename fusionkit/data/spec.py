@@ -8,6 +8,8 @@ from typing import Any, Literal, cast, get_args
 
 from fusionkit.errors import DataError
 
+_RESERVED = frozenset({"id", "file", "allow_pickle"})
+
 Task = Literal["regression", "classification", "multilabel"]
 
 
@@ -40,6 +42,8 @@ class DataSpec:
         for name, size in self.modalities.items():
             if not name.isidentifier():
                 raise DataError(f"modalities: {name!r} must be a plain identifier such as 'audio'")
+            if name in _RESERVED:
+                raise DataError(f"modalities: {name!r} has another meaning in files; rename it")
             if size < 1:
                 raise DataError(f"modalities: {name!r} has {size} features, at least 1 is needed")
         if self.task not in get_args(Task):

@@ -107,7 +107,7 @@ def _check_alignment(store: SequenceStore, spec: DataSpec, where: str) -> None:
             raise DataError(
                 f"{where}: sample {store.ids[index]!r} has {store.lengths[first][index]} frames of "
                 f"{first!r} and {store.lengths[other][index]} of {other!r}, but the data are said "
-                "to be aligned; resample them, or set aligned=False"
+                "to be aligned; give all modalities of a sample the same frames"
             )
 
 

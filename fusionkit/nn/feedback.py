@@ -23,7 +23,7 @@ class FeedbackMask(nn.Module):
 
     Args:
         target_size: features D of the modality that is masked.
-        source_size: features of every source. num_sources: how many sources (1 to 8).
+        source_size: features of every source. num_sources: how many sources.
         kind: ``lstm`` or ``linear``. dropout: on the output of the mask LSTMs.
         mask_dropout: on the averaged mask.
         mask_dropout_at_eval: keep the mask dropout on in evaluation, as the released code does.

@@ -90,6 +90,12 @@ def force_backend(name: str) -> Iterator[None]:
         _forced.pop()
 
 
+def check_forced() -> None:
+    """Raise UnknownNameError if ``FUSIONKIT_BACKEND`` names what no operator has."""
+    if _forced:
+        _check_known(_forced[-1])
+
+
 def _check_known(name: str) -> None:
     names = {b.name for backends in _backends.values() for b in backends}
     if name not in names:

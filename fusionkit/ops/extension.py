@@ -66,6 +66,12 @@ def _why_missing() -> str:
     others = sorted(f.name for f in Path(__file__).parents[1].glob("_C.*") if f.suffix != ".pyi")
     if others:
         return f"the compiled extension was built for another Python ({', '.join(others)})"
+    checkout = Path(__file__).parents[2]
+    if (checkout / "setup.py").is_file() and (checkout / "csrc").is_dir():
+        return (
+            f"these are the sources in {checkout}, not an installed package: leave that folder, or "
+            "install it with `pip install -e .`"
+        )
     return (
         "installed without the compiled extension: no C++ compiler was found when it was built, "
         "or FUSIONKIT_BUILD_CPU=0 was set"

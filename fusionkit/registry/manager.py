@@ -13,12 +13,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from fusionkit.errors import PluginError, UnknownNameError
 from fusionkit.registry import hookspecs
+
+if TYPE_CHECKING:
+    import click
 
 Kind = Literal["method", "data set", "metric set", "backend", "callback"]
 
@@ -28,6 +31,15 @@ _HOOKS: dict[Kind, str] = {
     "metric set": "fusionkit_register_metrics",
     "backend": "fusionkit_register_backends",
     "callback": "fusionkit_register_callbacks",
+}
+
+
+_FIELDS: dict[Kind, tuple[str, ...]] = {
+    "method": ("name", "summary", "config", "build", "create", "presets"),
+    "data set": ("name", "summary", "config", "load", "citation"),
+    "metric set": ("name", "summary", "compute", "higher_is_better"),
+    "backend": ("op", "name", "run", "not_supported_reasons", "priority"),
+    "callback": ("name", "summary", "build"),
 }
 
 
@@ -45,7 +57,7 @@ class BrokenPlugin:
 
     name: str
     distribution: str
-    error: Exception
+    error: BaseException
 
     def __str__(self) -> str:
         return (
@@ -104,16 +116,24 @@ class Registry:
         hint = "".join(f"\n  note: {plugin}" for plugin in self.broken)
         raise UnknownNameError(kind, name, table, hint)
 
+    def add_commands(self, cli: click.Group) -> None:
+        """Let every plugin add its commands."""
+        for full_name in self.origins:
+            self._call(full_name, "fusionkit_register_commands", cli=cli)
+
+    def _call(self, full_name: str, hook: str, **arguments: Any) -> None:
+        """Call one plugin's hook; what it raises is remembered in ``broken``."""
+        others = [p for n, p in self.plugins.list_name_plugin() if n != full_name]
+        try:
+            self.plugins.subset_hook_caller(hook, others)(**arguments)
+        except (Exception, SystemExit) as error:
+            self.broken.append(BrokenPlugin(*self.origins[full_name], error))
+
     def _table(self, kind: Kind) -> dict[str, list[Registered]]:
         if kind not in self._tables:
             table = self._tables[kind] = {}
-            for full_name, (name, distribution) in self.origins.items():
-                others = [p for n, p in self.plugins.list_name_plugin() if n != full_name]
-                collect = _collector(table, kind, distribution)
-                try:
-                    self.plugins.subset_hook_caller(_HOOKS[kind], others)(register=collect)
-                except Exception as error:
-                    self.broken.append(BrokenPlugin(name, distribution, error))
+            for full_name, (_, distribution) in self.origins.items():
+                self._call(full_name, _HOOKS[kind], register=_collector(table, kind, distribution))
         return self._tables[kind]
 
 
@@ -132,7 +152,10 @@ def registry() -> Registry:
         full_name = f"{entry_point.name} of {distribution}"
         try:
             plugins.register(entry_point.load(), name=full_name)
-        except Exception as error:
+            plugins.check_pending()
+        except (Exception, SystemExit) as error:
+            if plugins.has_plugin(full_name):
+                plugins.unregister(name=full_name)
             broken.append(BrokenPlugin(entry_point.name, distribution, error))
         else:
             origins[full_name] = (entry_point.name, distribution)
@@ -142,8 +165,13 @@ def registry() -> Registry:
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
     found = {(e.name, e.value): e for e in importlib.metadata.entry_points(group="fusionkit")}
     wanted = os.environ.get("FUSIONKIT_PLUGINS")
-    chosen = None if wanted is None else {name.strip() for name in wanted.split(",")}
-    return [e for (name, _), e in sorted(found.items()) if chosen is None or name in chosen]
+    if wanted is None:
+        return [e for _, e in sorted(found.items())]
+    chosen = {name.strip() for name in wanted.split(",")}
+    names = {name for name, _ in found}
+    for name in chosen - names:
+        raise UnknownNameError("plugin in FUSIONKIT_PLUGINS", name, names)
+    return [e for (name, _), e in sorted(found.items()) if name in chosen]
 
 
 def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
@@ -155,6 +183,9 @@ def _collector(
     table: dict[str, list[Registered]], kind: Kind, distribution: str
 ) -> Callable[[Any], None]:
     def register(value: Any) -> None:
+        missing = [field for field in _FIELDS[kind] if not hasattr(value, field)]
+        if missing:
+            raise TypeError(f"{value!r} is no {kind}: it has no {missing[0]!r}")
         if kind == "backend":
             from fusionkit.ops.backends import register_backend
 

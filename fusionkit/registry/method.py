@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from fusionkit.errors import ConfigError, DataError
+from fusionkit.errors import ConfigError, DataError, FusionKitError, PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +22,7 @@ ALL_TASKS = frozenset({"regression", "classification", "multilabel"})
 class MethodConfig(BaseModel):
     """Base of a method's configuration: unknown keys are errors, values do not change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,23 @@ class Method:
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     convert_checkpoint: Callable[[Mapping[str, Tensor]], ConvertedCheckpoint] | None = None
 
+    def create(self, config: MethodConfig, spec: DataSpec) -> nn.Module:
+        """Check the data and build the model.
+
+        Raises:
+            DataError, ConfigError: as `check`. PluginError: the plugin's own code failed.
+        """
+        self.check(spec)
+        _check_names(spec)
+        try:
+            return self.build(config, spec)
+        except FusionKitError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"method {self.name!r} could not build its model: {type(error).__name__}: {error}"
+            ) from error
+
     def check(self, spec: DataSpec) -> None:
         """Refuse data that the method cannot take.
 
@@ -109,6 +126,15 @@ class Method:
             )
 
 
+def _check_names(spec: DataSpec) -> None:
+    """Models keep modules by modality, so a modality cannot be called like a module's method."""
+    from torch import nn
+
+    for name in spec.modalities:
+        if hasattr(nn.ModuleDict, name):
+            raise DataError(f"modalities: {name!r} is a name that torch modules need; rename it")
+
+
 @dataclass(frozen=True)
 class Callback:
     """A named object whose methods the training loop calls.
@@ -116,8 +142,10 @@ class Callback:
     Args:
         name: as in ``--set train.callbacks=[NAME]``.
         summary: one line for ``fusionkit list``.
-        build: () -> object with any of ``on_fit_start(run)``, ``on_epoch_end(run, record)``,
-            ``on_fit_end(run)``; ``run`` has ``fabric``, ``model``, ``epoch`` and ``folder``.
+        build: () -> object with any of the methods ``on_fit_start``, ``on_epoch_start``,
+            ``on_batch_end``, ``on_epoch_end`` and ``on_fit_end``, each called with
+            ``state=FitState`` (`fusionkit.training.loop.FitState`: fabric, model, folder,
+            progress with epoch and history), and ``on_run_start(dataset, folder, work)``.
     """
 
     name: str

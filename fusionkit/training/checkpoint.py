@@ -24,7 +24,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionkit.errors import CheckpointError
 
@@ -72,8 +72,9 @@ def save_checkpoint(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        contiguous = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
-        files = {_WEIGHTS: safetensors.torch.save(contiguous), _TRAINING: _torch_bytes(training)}
+        # Tied weights share memory, which safetensors refuses: each name gets its own copy.
+        own = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        files = {_WEIGHTS: safetensors.torch.save(own), _TRAINING: _torch_bytes(training)}
         hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
         files[_STATE] = json.dumps({**asdict(state), "sha256": hashes}, indent=1).encode()
         for file, content in files.items():
@@ -123,6 +124,21 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: not a complete FusionKit checkpoint: {reason}") from error
 
 
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        CheckpointError: names or shapes are those of another model.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"{folder}: the weights are those of another model or configuration: {lines[-1][:200]}"
+        ) from error
+
+
 def random_states() -> dict[str, Any]:
     """State of every generator that training may draw from."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -137,7 +153,7 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: Mapping[str, Any]) -> None:
     """The inverse of `random_states`."""
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
+    if len(states["cuda"]) == torch.cuda.device_count() > 0:
         torch.cuda.set_rng_state_all(states["cuda"])
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, np.asarray(keys, np.uint32), position, has_gauss, cached))

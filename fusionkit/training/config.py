@@ -12,7 +12,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 class TrainConfig(BaseModel):
     """Set with ``--set train.KEY=VALUE``; a method may prefer other defaults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(30, ge=1, description="at most so many passes over the training data")
     batch_size: int = Field(32, ge=1, description="samples a step")

@@ -13,7 +13,12 @@ from fusionkit.data.preparation import Preparation
 from fusionkit.data.spec import DataSpec
 from fusionkit.errors import CheckpointError
 from fusionkit.registry import Method
-from fusionkit.training.checkpoint import TrainingState, random_states, save_checkpoint
+from fusionkit.training.checkpoint import (
+    TrainingState,
+    load_weights,
+    random_states,
+    save_checkpoint,
+)
 from fusionkit.training.run_folder import RunFolder
 from fusionkit.training.settings import build_config
 
@@ -38,11 +43,8 @@ def convert(method: Method, checkpoint: Path, out: Path, options: Mapping[str, A
             "class_names": [],
         }
     )
-    model = method.build(config, spec)
-    try:
-        model.load_state_dict(converted.state_dict)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint}: does not fit {method.name}: {error}") from error
+    model = method.create(config, spec)
+    load_weights(model, converted.state_dict, checkpoint)
     description = {
         "method": method.name,
         "model": config.model_dump(mode="json"),
@@ -77,10 +79,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except Exception as error:  # damaged files make the readers raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path}: not a plain state dictionary of tensors ({reason}); save "
-            "model.state_dict() with torch.save"
+            f"{path}: not a plain state dictionary of tensors ({type(error).__name__}); in the "
+            "original code, save model.state_dict() with torch.save"
         ) from error
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if key in content), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 
 from fusionkit.data.dataset import Split
 from fusionkit.data.formats.samples import read_samples
-from fusionkit.data.preparation import Preparation
 from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import CheckpointError, DataError
+from fusionkit.data.validate import validate_store
+from fusionkit.errors import DataError
 from fusionkit.evaluation.protocol import Score, predict_store, score
 from fusionkit.registry import Method, registry
-from fusionkit.training.checkpoint import load_checkpoint
+from fusionkit.training.checkpoint import load_checkpoint, load_weights
 from fusionkit.training.loop import make_fabric
 from fusionkit.training.run import open_work
 from fusionkit.training.run_folder import RunFolder
@@ -80,14 +81,19 @@ def predict_run(
     """Outputs for samples that are prepared exactly as the training data were."""
     folder = RunFolder.open(path)
     description = folder.description
-    spec = DataSpec.from_json(description["spec"])
-    preparation = Preparation.from_json(description["preparation"])
+    spec, preparation = folder.spec, folder.preparation
     method: Method = registry().get("method", description["method"])
     model = _load(folder, method, spec)
     if isinstance(samples, Path):
         store = read_samples(samples, spec, preparation, nonfinite=nonfinite)
     else:
-        store = preparation.apply(samples)
+        raw = preparation.raw_spec(spec)
+        checked, repairs = validate_store(
+            replace(samples, targets=None), raw, where="samples", nonfinite=nonfinite
+        )
+        for line in repairs:
+            warnings.warn(line, stacklevel=2)
+        store = preparation.apply(checked)
     if len(store) == 0:
         raise DataError("there is no sample to predict")
     fabric = make_fabric(device, "32-true", [], [])
@@ -100,12 +106,6 @@ def predict_run(
 
 def _load(folder: RunFolder, method: Method, spec: DataSpec) -> nn.Module:
     config = build_config(method.config, folder.description["model"], method.name)
-    model = method.build(config, spec)
-    weights, _, _ = load_checkpoint(folder.checkpoints, "best")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{folder.checkpoints}: the weights do not fit the installed {method.name}: {error}"
-        ) from error
+    model = method.create(config, spec)
+    load_weights(model, load_checkpoint(folder.checkpoints, "best")[0], folder.checkpoints)
     return model

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from fusionkit.data.batch import MultimodalBatch
 from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.loader import make_loader
-from fusionkit.errors import ConfigError, FusionKitError, UnknownNameError
+from fusionkit.errors import CheckpointError, ConfigError, FusionKitError, UnknownNameError
 from fusionkit.registry.method import Method
 from fusionkit.training.checkpoint import (
     TrainingState,
     load_checkpoint,
+    load_weights,
     random_states,
     restore_random_states,
     save_checkpoint,
@@ -80,10 +81,16 @@ def fit(
     progress = TrainingState()
     if resume:
         weights, saved, progress = load_checkpoint(checkpoints)
-        model.load_state_dict(weights)
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        restore_random_states(saved["random"])
+        load_weights(model, weights, checkpoints)
+        try:
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+            fabric.strategy.precision.load_state_dict(saved["precision"])
+            restore_random_states(saved["random"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{checkpoints}: the training state is that of another run: {error}"
+            ) from error
     state = FitState(fabric, model, folder, config.epochs, len(loader), progress)
     fabric.call("on_fit_start", state=state)
     while not (progress.stopped or progress.epoch >= config.epochs):
@@ -108,6 +115,7 @@ def fit(
             {
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
+                "precision": fabric.strategy.precision.state_dict(),
                 "random": random_states(),
             },
             progress,
@@ -150,7 +158,10 @@ def _train_epoch(
                 f"{index + 1}; lower train.learning_rate or set train.clip_norm=1"
             )
         total, count = total + loss.item() * len(batch), count + len(batch)
-        state.fabric.backward(loss / config.accumulate)
+        first_of_step = index - index % config.accumulate
+        state.fabric.backward(
+            loss / min(config.accumulate, state.batches_per_epoch - first_of_step)
+        )
         if (index + 1) % config.accumulate == 0 or index + 1 == len(loader):
             if config.clip_norm is not None:
                 state.fabric.clip_gradients(
@@ -166,9 +177,10 @@ def _train_epoch(
 def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
     if std == 0.0:
         return batch
-    noisy: dict[str, Tensor] = {
-        name: x + std * torch.randn_like(x) for name, x in batch.features.items()
-    }
+    noisy: dict[str, Tensor] = {}
+    for name, x in batch.features.items():
+        valid = torch.arange(x.shape[1], device=x.device) < batch.lengths[name][:, None]
+        noisy[name] = x + std * torch.randn_like(x) * valid[..., None]
     return replace(batch, features=noisy)
 
 
@@ -176,7 +188,8 @@ def _advance(
     progress: TrainingState, record: dict[str, float], config: TrainConfig, higher: bool
 ) -> TrainingState:
     last = config.monitor == "last"
-    value = float(progress.epoch) if last else record[f"validation_{config.monitor}"]
+    key = f"validation_{config.monitor}"
+    value = float(progress.epoch) if last else record.get(key, math.nan)
     best = progress.best_value
     better = not math.isnan(value) and (best is None or (value > best if higher else value < best))
     epoch = progress.epoch + 1
@@ -201,7 +214,7 @@ def make_fabric(device: str, precision: str, loggers: Sequence[Any], callbacks: 
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda, cuda:N, mps")
     try:
-        return Fabric(
+        fabric = Fabric(
             accelerator=kind,
             devices=[int(index)] if index else 1,
             precision=precision,  # type: ignore[arg-type]
@@ -210,3 +223,6 @@ def make_fabric(device: str, precision: str, loggers: Sequence[Any], callbacks: 
         )
     except Exception as error:
         raise ConfigError(f"device {device!r} cannot be used: {error}") from error
+    if precision == "16-mixed" and fabric.device.type == "cpu":
+        raise ConfigError("train.precision: 16-mixed needs a GPU; take bf16-mixed on the CPU")
+    return fabric

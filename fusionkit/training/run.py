@@ -19,11 +19,12 @@ from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.formats.samples import write_samples
 from fusionkit.data.source import DataConfig, DataSource
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import CheckpointError, MisuseError
+from fusionkit.errors import CheckpointError, ConfigError, DataError, MisuseError, suggest
 from fusionkit.evaluation.metric_set import MetricSet
 from fusionkit.evaluation.protocol import metric_function, predict_store, score
+from fusionkit.ops.backends import check_forced
 from fusionkit.registry import Method, MethodConfig, registry
-from fusionkit.training.checkpoint import load_checkpoint
+from fusionkit.training.checkpoint import load_checkpoint, load_weights
 from fusionkit.training.config import TrainConfig
 from fusionkit.training.loop import fit, make_fabric, monitor_direction
 from fusionkit.training.objective import TaskLoss
@@ -32,7 +33,10 @@ from fusionkit.training.run_folder import RunFolder, default_path
 from fusionkit.training.settings import Settings, build_config
 
 _EXAMPLES = 3
-_INTERVAL = "95 % percentile bootstrap over the samples of the split (1000 resamples)"
+_INTERVAL = (
+    "95 % percentile bootstrap over the samples of the split (1000 resamples); samples of one "
+    "person are alike, so other people may differ more"
+)
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,14 @@ def start_run(
 ) -> RunResult:
     """Check everything that can be checked, make the folder, train, and score."""
     work = Work(method, source, settings, data, seed, registry().get("metric set", metrics))
+    make_fabric(device, settings.train.precision, [], [])
+    check_forced()
     dataset = source.load(settings.data)
     method.check(dataset.spec)
-    metric_function(work.metrics, dataset.spec)
-    monitor_direction(settings.train, work.metrics.higher_is_better)
-    make_fabric(device, settings.train.precision, [], [])
+    _check_metrics(work, dataset)
     named = _named_callbacks(settings.train)
     _seed_everything(seed)
-    model = method.build(settings.model, dataset.spec)
+    model = method.create(settings.model, dataset.spec)
     folder = RunFolder.create(
         out or default_path(method.name, data, seed), _describe(work, dataset)
     )
@@ -79,15 +83,16 @@ def resume_run(path: Path, *, device: str, callbacks: Sequence[object]) -> RunRe
     """Continue an interrupted run from its last checkpoint.
 
     Raises:
-        MisuseError: it is finished. CheckpointError: no checkpoint, or the data have changed.
+        MisuseError: it is finished. CheckpointError: a damaged checkpoint, or changed data.
     """
     folder = RunFolder.open(path)
     if folder.results is not None:
         raise MisuseError(f"{path}: the run is finished; see `fusionkit evaluate {path}`")
     work, dataset = open_work(folder)
     _seed_everything(work.seed)
-    model = work.method.build(work.settings.model, dataset.spec)
-    resume = (folder.checkpoints / "checkpoints.json").exists()
+    model = work.method.create(work.settings.model, dataset.spec)
+    # Killed before its first checkpoint, a run starts again from its seed.
+    resume = any(folder.checkpoints.glob("epoch-*"))
     everything = [*_named_callbacks(work.settings.train), *callbacks]
     return _run(work, dataset, model, folder, device, everything, resume=resume)
 
@@ -154,7 +159,7 @@ def _run(
         callbacks=callbacks,
         resume=resume,
     )
-    model.load_state_dict(load_checkpoint(folder.checkpoints, "best")[0])
+    load_weights(model, load_checkpoint(folder.checkpoints, "best")[0], folder.checkpoints)
     scores = {}
     for split in ("validation", "test"):
         store = dataset.split(split)
@@ -210,7 +215,7 @@ def _describe(work: Work, dataset: MultimodalDataset) -> Mapping[str, Any]:
         "data": {
             "name": work.data,
             "source": work.source.name,
-            "config": data.model_dump(mode="json"),
+            "config": _with_absolute_path(data.model_dump(mode="json")),
             "sha256": dataset.sha256,
             "split_rule": dataset.split_rule,
             "origin": dataset.source,
@@ -221,6 +226,11 @@ def _describe(work: Work, dataset: MultimodalDataset) -> Mapping[str, Any]:
         "metrics": work.metrics.name,
         "selection": _selection_rule(work),
     }
+
+
+def _with_absolute_path(config: dict[str, Any]) -> dict[str, Any]:
+    path = config.get("path")
+    return config if path is None else {**config, "path": str(Path(path).resolve())}
 
 
 def _selection_rule(work: Work) -> str:
@@ -234,13 +244,32 @@ def _selection_rule(work: Work) -> str:
     )
 
 
+def _check_metrics(work: Work, dataset: MultimodalDataset) -> None:
+    """Score zeros, so that metrics that do not fit are found before anything is trained."""
+    monitor = work.settings.train.monitor
+    monitor_direction(work.settings.train, work.metrics.higher_is_better)
+    targets = dataset.validation.targets
+    assert targets is not None
+    zeros = torch.zeros(len(targets), dataset.spec.num_outputs)
+    try:
+        values = metric_function(work.metrics, dataset.spec)(zeros, torch.from_numpy(targets))
+    except DataError as error:
+        raise ConfigError(f"metric set {work.metrics.name!r} does not fit: {error}") from error
+    if monitor not in ("loss", "last", *values):
+        known = {"loss", "last", *values}
+        raise ConfigError(
+            f"train.monitor: {monitor!r} is not defined for this task or on these validation "
+            f"data{suggest(monitor, known)}"
+        )
+
+
 def _named_callbacks(config: TrainConfig) -> list[object]:
     return [registry().get("callback", name).build() for name in config.callbacks]
 
 
 def _seed_everything(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise MisuseError(f"seed: {seed} is not in [0, 2**32)")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise MisuseError(f"seed: {seed!r} is no whole number in [0, 2**32)")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

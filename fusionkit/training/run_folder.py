@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fusionkit._version import __version__
-from fusionkit.errors import CheckpointError, RunExistsError
+from fusionkit.data.preparation import Preparation
+from fusionkit.data.spec import DataSpec
+from fusionkit.errors import CheckpointError, DataError, RunExistsError
 from fusionkit.training.checkpoint import write_atomically
 
 _FORMAT = 1
+_FIELDS: dict[str, type] = {
+    "method": str, "model": dict, "train": dict, "data": dict, "spec": dict, "preparation": dict,
+    "seed": int, "metrics": str, "versions": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,18 @@ class RunFolder:
             raise CheckpointError(
                 f"{path / 'run.json'}: format {found!r}, this version reads {_FORMAT}"
             )
+        run._check()
         return run
+
+    @property
+    def spec(self) -> DataSpec:
+        """Modalities and task of the run."""
+        return DataSpec.from_json(self.description["spec"])
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to raw features."""
+        return Preparation.from_json(self.description["preparation"])
 
     @property
     def checkpoints(self) -> Path:
@@ -78,6 +95,26 @@ class RunFolder:
     def results(self) -> dict[str, Any] | None:
         """Content of ``results.json``, or None while the run is not finished."""
         return self._read("results.json") if (self.path / "results.json").exists() else None
+
+    def _check(self) -> None:
+        """Raise CheckpointError if ``run.json`` was edited into something else."""
+        content = self.description
+        try:
+            for key, kind in _FIELDS.items():
+                if not isinstance(content[key], kind):
+                    raise TypeError(f"{key!r} is no {kind.__name__}")
+            if content["data"]["source"] is not None:
+                _ = content["data"]["name"], content["data"]["config"], content["data"]["sha256"]
+            sizes = self.spec.modalities
+            for part in (self.preparation.mean, self.preparation.std):
+                for modality, values in part.items():
+                    if values.shape != (sizes[modality],):
+                        raise ValueError(f"'preparation' does not fit modality {modality!r}")
+        except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise CheckpointError(
+                f"{self.path / 'run.json'}: not as FusionKit wrote it: {reason}"
+            ) from error
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Store the final numbers."""

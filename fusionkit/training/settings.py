@@ -149,9 +149,15 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{file}: no such configuration file") from None
     except Exception as error:
         raise ConfigError(f"{file}: not a YAML configuration: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise ConfigError(f"{file}: write sections model:, train: and data: with keys below them")
-    return {str(k): v for k, v in content.items()}
+    sections = content if isinstance(content, dict) else {"": content}
+    read: dict[str, dict[str, Any]] = {}
+    for name, values in sections.items():
+        if not isinstance(values, dict | None):
+            raise ConfigError(
+                f"{file}: write sections model:, train: and data: with keys below them"
+            )
+        read[str(name)] = {str(key): value for key, value in (values or {}).items()}
+    return read
 
 
 def _merge(into: dict[str, Any], new: Mapping[Any, Any]) -> None:

@@ -35,7 +35,7 @@ _ONE_CYCLE: dict[str, Any] = {
 }
 WATCH: Mapping[str, Mapping[str, Any]] = {
     "model": _SENSORS,
-    "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3},
+    "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3, "monitor": "accuracy"},
 }
 UTD_MHAD: Mapping[str, Mapping[str, Any]] = {
     "model": _SENSORS,

@@ -111,8 +111,9 @@ def test_predict_on_own_samples(run: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 1
     for part in ("nan.npz", "audio", "--nonfinite zero"):
         assert part in refused.output
-    with pytest.warns(UserWarning, match="1 "):
-        assert call("predict", run, tmp_path / "nan.npz", "--nonfinite", "zero").exit_code == 0
+    repaired = call("predict", run, tmp_path / "nan.npz", "--nonfinite", "zero")
+    assert repaired.exit_code == 0
+    assert "note: " in repaired.output
 
     del one["audio"]
     np.savez(tmp_path / "missing.npz", **one)
@@ -223,3 +224,19 @@ def _official_names() -> list[str]:
     names += [f"encoder.fuser.att_fuser.tav.{k}.weight" for k in "kqv"]
     names += [f"encoder.fm.f{f}.mask{m}.rnn.{w}" for f in (1, 2, 3) for m in (1, 2) for w in lstm]
     return names
+
+
+def test_brackets_in_a_path_are_no_markup(tmp_path: Path) -> None:
+    result = call("train", "unimodal", *SMALL, "--out", tmp_path / "r[bold]x[/y]")
+    assert result.exit_code == 0, result.output
+    assert "r[bold]x[/y]" in result.output
+
+
+def test_types_are_shown_whole() -> None:
+    assert "tuple[str, ...]" in call("info", "npz").output.replace("\n", "")
+
+
+def test_prediction_into_a_missing_folder_is_refused_first(run: Path, tmp_path: Path) -> None:
+    result = call("predict", run, run / "examples.npz", "--out", tmp_path / "no" / "x.csv")
+    assert result.exit_code == 2
+    assert "does not exist" in result.output

@@ -106,7 +106,7 @@ def _lengths(store: SequenceStore, **changed: Any) -> SequenceStore:
             _store(),
             replace(_CLASSES, aligned=True),
             "sample 'a' has 3 frames of 'audio' and 2 of 'text'",
-            "aligned=False",
+            "same frames",
         ),
         (replace(_store(), groups=np.array([1])), _CLASSES, "1 groups for 3", "one a sample"),
         (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from fusionkit.cli.main import cli
 from fusionkit.errors import PluginError, UnknownNameError
 from fusionkit.registry import registry
 
@@ -42,10 +43,12 @@ def fusionkit_register_methods(register):
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
-    return tmp_path
+    yield tmp_path
+    for name in [n for n in sys.modules if n.endswith("_fusion_module")]:
+        del sys.modules[name]
 
 
 def test_built_in_methods_come_from_our_distribution() -> None:
@@ -175,3 +178,56 @@ def fusionkit_register_commands(cli):
     result = CliRunner().invoke(FusionKitGroup("fusionkit"), ["hello"])
     assert result.exit_code == 0, result.output
     assert "hello from a plugin" in result.output
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise SystemExit(7)", "SystemExit: 7"),
+        (method_code("x").replace("_methods(", "_method("), "unknown hook"),
+        (
+            method_code("x").replace("    register(", "    register(print); print("),
+            "no method",
+        ),
+    ],
+    ids=["exits", "misspelt hook", "wrong type"],
+)
+def test_bad_plugins_take_nothing_else_down(site: Path, code: str, message: str) -> None:
+    install(site, "bad-fusion", "bad", code)
+    assert "mmlatch" in registry().names("method")
+    assert [b.name for b in registry().broken] == ["bad"]
+    assert message in str(registry().broken[0])
+    doctor = CliRunner().invoke(cli, ["doctor"])
+    assert doctor.exit_code == 1
+    assert "problem: plugin 'bad' of bad-fusion 1.0" in doctor.output
+
+
+def test_a_command_hook_that_raises_leaves_the_help_alone(site: Path) -> None:
+    install(
+        site,
+        "loud-fusion",
+        "loud",
+        "from fusionkit import hookimpl\n@hookimpl\ndef fusionkit_register_commands(cli): 1 / 0",
+    )
+    from fusionkit.cli.main import FusionKitGroup
+
+    result = CliRunner().invoke(FusionKitGroup("fusionkit"), ["--help"])
+    assert result.exit_code == 0
+    assert "division by zero" in str(registry().broken[0])
+
+
+def test_an_unknown_name_in_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSIONKIT_PLUGINS", "mmlach")
+    with pytest.raises(UnknownNameError, match="did you mean 'mmlatch'"):
+        registry()
+
+
+def test_a_build_that_fails_names_the_method(site: Path) -> None:
+    install(site, "alpha-fusion", "alpha", method_code("alpha"))
+    import fusionkit as fk
+
+    spec = fk.DataSpec({"a": 2, "b": 3}, "regression", 1)
+    with pytest.raises(PluginError, match="method 'alpha' could not build its model: TypeError"):
+        fk.create("alpha", spec)
+    with pytest.raises(fk.DataError, match="'type' is a name that torch modules need"):
+        fk.create("mmlatch", fk.DataSpec({"a": 2, "type": 3}, "regression", 1))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,14 @@ def read_npz(path: Path) -> Arrays:
     Raises:
         DataError: the file is missing, damaged, no ``.npz``, or holds pickled objects.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be looked at: {error.strerror}") from error
+    if not found:
         raise DataError(f"{path}: no such file; check the path")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path}: may not be read; change its permissions")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file, or cut short; write it with numpy.savez")
     arrays: Arrays = {}
@@ -35,7 +41,7 @@ def read_npz(path: Path) -> Arrays:
                 arrays[name] = file[name]
                 if not isinstance(arrays[name], np.ndarray):
                     raise ValueError("it is no NumPy array")
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # damaged archives make the readers raise nearly anything
         raise DataError(
             f"{path}: {reading} cannot be read ({error}); write plain arrays with numpy.savez"
         ) from error

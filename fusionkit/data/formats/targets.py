@@ -63,6 +63,8 @@ def _classes(column: NDArray[Any], where: str) -> Targets:
             f"{where} is {column.dtype} of shape {column.shape}, which are no class labels; choose "
             "another target, or task regression"
         )
+    if kind == "f" and not bool(np.isfinite(column).all()):
+        raise DataError(f"{where} holds NaN or infinite labels; remove these samples")
     labels = column.astype(np.int64) if kind in "bf" else column
     names, indices = np.unique(labels, return_inverse=True)
     if len(names) < 2:

@@ -21,8 +21,6 @@ from fusionkit.ops.gated_mask.reference import reference_reasons, run_reference
 
 __all__ = ["gated_mask"]
 
-MAX_GATES = 8
-
 register_backend(
     Backend(
         op="gated_mask",
@@ -58,8 +56,8 @@ def gated_mask(
 
     Args:
         x: (B, T, D), floating point. Any strides, as for all tensors.
-        gate_logits: 1 to 8 tensors (B, T, D), of x's dtype and device. Under autocast the dtypes
-            may differ; the widest is taken.
+        gate_logits: one or more tensors (B, T, D), of x's dtype and device. Under autocast the
+            dtypes may differ; the widest is taken.
         lengths: (B,) int64 in [0, T], valid steps of each sample (default: all). Steps at or beyond
             them give zeros and zero gradient, whatever x and the gates hold there (NaN too).
             Values out of range raise on the CPU only, and not inside `torch.compile`.
@@ -100,9 +98,9 @@ def _check_tensors(x: Tensor, gate_logits: Sequence[Tensor]) -> None:
         raise DataError(f"x must be (B, T, D), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:
         raise DataError(f"x must be floating point, got {x.dtype}; convert it first")
-    if isinstance(gate_logits, Tensor) or not 1 <= len(gate_logits) <= MAX_GATES:
-        got = "one tensor" if isinstance(gate_logits, Tensor) else f"{len(gate_logits)} tensors"
-        raise DataError(f"gate_logits must be a list of 1 to {MAX_GATES} tensors, got {got}")
+    if isinstance(gate_logits, Tensor) or not gate_logits:
+        got = "one tensor" if isinstance(gate_logits, Tensor) else "none"
+        raise DataError(f"gate_logits must be a list of one or more tensors, got {got}")
     for i, gate in enumerate(gate_logits):
         if gate.shape != x.shape:
             raise DataError(

@@ -10,6 +10,8 @@ from torch import Tensor
 from fusionkit.ops.extension import raise_if_broken
 from fusionkit.ops.gated_mask.autograd import GatedMask
 
+MAX_GATES = 8
+
 
 def run_cpu(
     x: Tensor,  # (B, T, D) float32
@@ -47,6 +49,8 @@ def cpu_reasons(
         reasons.append(f"x is on {x.device}, the kernel runs on the CPU")
     if x.dtype != torch.float32:
         reasons.append(f"x is {x.dtype}, the kernel takes torch.float32")
+    if len(gate_logits) > MAX_GATES:
+        reasons.append(f"{len(gate_logits)} gates, the kernel takes up to {MAX_GATES}")
     if isinstance(seed, Tensor) and seed.device.type != "cpu":
         reasons.append(f"seed is on {seed.device}, the kernel runs on the CPU")
     return reasons
