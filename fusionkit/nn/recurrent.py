@@ -75,7 +75,7 @@ class AttentiveRNN(nn.Module):
     Args:
         input_size: features of the input. hidden_size: of one direction.
         merge: sum or concatenate the directions. dropout: on the unmerged output and on the
-            attention weights.
+            attention weights. residual: add the attention's input to its output (MMLatch: no).
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class AttentiveRNN(nn.Module):
         cell: Cell = "lstm",
         merge: Merge = "sum",
         dropout: float = 0.0,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.rnn = LengthAwareRNN(
@@ -97,6 +98,7 @@ class AttentiveRNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output_size = hidden_size if self.merge == "sum" else self.rnn.output_size
         self.attention = ProjectedAttention(self.output_size, dropout=dropout)
+        self.residual = residual
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, *, keep_padded_queries: bool = False
@@ -109,7 +111,7 @@ class AttentiveRNN(nn.Module):
         output = merge_directions(self.dropout(self.rnn(x, lengths)[0]), self.merge)
         query_lengths = None if keep_padded_queries else lengths
         attended: Tensor = self.attention(output, key_lengths=lengths, query_lengths=query_lengths)
-        return attended
+        return attended + output if self.residual else attended
 
 
 def merge_directions(output: Tensor, how: Merge) -> Tensor:

@@ -43,6 +43,9 @@ class MMLatchConfig(MethodConfig):
         description="padded steps take part in the fuser's attention and in the final sum, as in "
         "the released code when it is given true lengths; predictions then depend on the batch",
     )
+    residual: bool = Field(
+        False, description="add the input of each self-attention to its output (ours)"
+    )
     pooling: Literal["sum", "mean", "max", "mean_max"] = Field(
         "sum", description="of the fused sequence over time (paper's code: sum; others are ours)"
     )

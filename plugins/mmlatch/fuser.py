@@ -67,7 +67,7 @@ class CrossModalFuser(nn.Module):
     """`CrossModalAttention`, a bidirectional LSTM with self-attention, and pooling over time.
 
     Args:
-        modalities, size, dropout: as `CrossModalAttention`.
+        modalities, size, dropout: as `CrossModalAttention`. residual: as `AttentiveRNN`.
         padding_takes_part: the released behaviour: no mask in the attention, and the final sum
             runs over padded steps too.
         pooling: over time.
@@ -79,12 +79,15 @@ class CrossModalFuser(nn.Module):
         size: int,
         *,
         dropout: float = 0.1,
+        residual: bool = False,
         padding_takes_part: bool = False,
         pooling: Pooling = "sum",
     ) -> None:
         super().__init__()
         self.attention = CrossModalAttention(modalities, size, dropout)
-        self.rnn = AttentiveRNN(self.attention.output_size, size, merge="concat", dropout=dropout)
+        self.rnn = AttentiveRNN(
+            self.attention.output_size, size, merge="concat", dropout=dropout, residual=residual
+        )
         self.padding_takes_part, self.pooling = padding_takes_part, pooling
         self.output_size = pooled_size(2 * size, pooling)
 

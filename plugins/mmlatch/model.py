@@ -55,6 +55,7 @@ class MMLatch(nn.Module):
                     bidirectional=config.bidirectional,
                     cell=config.encoder,
                     dropout=config.encoder_dropout,
+                    residual=config.residual,
                 )
                 for name, size in sizes.items()
             }
@@ -75,6 +76,7 @@ class MMLatch(nn.Module):
             names,
             config.hidden_size,
             dropout=config.fuser_dropout,
+            residual=config.residual,
             padding_takes_part=config.padding_in_fuser,
             pooling=config.pooling,
         )

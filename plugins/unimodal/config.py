@@ -18,6 +18,7 @@ class UnimodalConfig(MethodConfig):
     encoder_layers: int = Field(1, ge=1, description="layers of the encoder")
     bidirectional: bool = Field(True, description="both directions, summed")
     encoder_dropout: float = Field(0.2, ge=0, lt=1, description="on outputs and attention weights")
+    residual: bool = Field(False, description="add the input of each self-attention to its output")
     pooling: Literal["sum", "mean", "max", "mean_max"] = Field("sum", description="over time")
     frontend_size: int = Field(0, ge=0, description="channels of a convolution, 0 for none")
     frontend_kernel: int = Field(5, ge=1, description="odd width of that convolution, in frames")

@@ -44,9 +44,14 @@ class Unimodal(nn.Module):
             bidirectional=config.bidirectional,
             cell=config.encoder,
             dropout=config.encoder_dropout,
+            residual=config.residual,
         )
         self.rnn = AttentiveRNN(
-            config.hidden_size, config.hidden_size, merge="concat", dropout=config.encoder_dropout
+            config.hidden_size,
+            config.hidden_size,
+            merge="concat",
+            dropout=config.encoder_dropout,
+            residual=config.residual,
         )
         self.pooling = config.pooling
         self.dropout = nn.Dropout(config.classifier_dropout)

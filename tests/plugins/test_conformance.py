@@ -12,8 +12,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmlatch", {}),
     ("mmlatch", {"mask": "linear"}),
     ("mmlatch", {"mask": None, "encoder": "gru", "bidirectional": False}),
-    ("mmlatch", {"encoder_layers": 2, "pooling": "mean_max", "frontend_size": 6}),
-    ("unimodal", {}),
+    ("mmlatch", {"encoder_layers": 2, "pooling": "mean_max", "frontend_size": 6, "residual": True}),
+    ("unimodal", {"residual": True}),
     ("unimodal", {"pooling": "max", "frontend_size": 6, "encoder_layers": 2}),
 ]
 
