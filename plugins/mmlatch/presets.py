@@ -38,7 +38,7 @@ WATCH: Mapping[str, Mapping[str, Any]] = {
     "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3, "monitor": "accuracy"},
 }
 UTD_MHAD: Mapping[str, Mapping[str, Any]] = {
-    "model": _SENSORS,
+    "model": {**_SENSORS, "residual": True},
     "train": {**_ONE_CYCLE, "epochs": 40, "learning_rate": 4e-3},
     "data": {
         "target": "action",
