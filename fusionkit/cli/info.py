@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.argument("name", type=RegisteredName("method"))
+@click.argument("name", type=RegisteredName("method", "data set", "metric set"))
 def command(name: str) -> None:
     """Show a method (paper, citation, options), a data set, a metric set, or `train`."""
     console = make_console()

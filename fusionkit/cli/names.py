@@ -10,13 +10,14 @@ from fusionkit.registry.manager import Kind
 
 
 class RegisteredName(click.ParamType[str]):
-    """A registered name of one kind; the look-up itself, with its error, is the command's."""
+    """A registered name of some kinds; the look-up itself, with its error, is the command's."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind: Kind = kind
-        self.name = kind
+    def __init__(self, *kinds: Kind) -> None:
+        self.kinds = kinds
+        self.name = kinds[0]
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        return [CompletionItem(n) for n in registry().names(self.kind) if n.startswith(incomplete)]
+        names = {name for kind in self.kinds for name in registry().names(kind)}
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

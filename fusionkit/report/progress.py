@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from fusionkit.data.dataset import MultimodalDataset
     from fusionkit.training.loop import FitState
-    from fusionkit.training.run import Work
+    from fusionkit.training.work import Work
 
 
 class ConsoleProgress:

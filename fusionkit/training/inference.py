@@ -20,9 +20,9 @@ from fusionkit.evaluation.protocol import Score, predict_store, score
 from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import load_checkpoint, load_weights
 from fusionkit.training.loop import make_fabric
-from fusionkit.training.run import open_work
 from fusionkit.training.run_folder import RunFolder
 from fusionkit.training.settings import build_config
+from fusionkit.training.work import open_work
 
 
 @dataclass(frozen=True)
