@@ -88,7 +88,7 @@ def train(
         metrics: name of a metric set. out: new folder (default: ``runs/...``).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: folder of an interrupted run to continue; everything else comes from it.
-        callbacks: objects as `fusionkit.training.loop.fit` takes them.
+        callbacks: objects with any of the methods that `fusionkit.Callback` lists.
 
     Raises:
         FusionKitError: one of its kinds, with the field or file and the way out.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fusionkit.ops.lengths import within
+
 
 class ConvFrontend(nn.Module):
     """Convolution, layer norm, GELU; shortens the time axis by ``stride``.
@@ -43,5 +45,4 @@ class ConvFrontend(nn.Module):
 
 
 def _zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    valid = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    return torch.where(valid[..., None], x, x.new_zeros(()))
+    return torch.where(within(lengths, x.shape[1])[..., None], x, x.new_zeros(()))

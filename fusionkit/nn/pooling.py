@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fusionkit.ops.lengths import within
+
 Pooling = Literal["sum", "mean", "max", "mean_max"]
 
 
@@ -20,7 +22,7 @@ def pool(x: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
     Returns:
         (B, D), or (B, 2 D) for ``mean_max``; zeros for a sequence of length 0.
     """
-    valid = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
+    valid = within(lengths, x.shape[1])[..., None]
     kept = torch.where(valid, x, x.new_zeros(()))
     if how == "sum":
         return kept.sum(dim=1)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fusionkit.data.dataset import Split
-from fusionkit.data.formats.samples import read_samples
+from fusionkit.data.formats.samples import prepare_samples, read_samples
 from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.data.validate import validate_store
 from fusionkit.errors import DataError
 from fusionkit.evaluation.protocol import Score, predict_store, score
 from fusionkit.registry import Method, registry
@@ -87,13 +85,7 @@ def predict_run(
     if isinstance(samples, Path):
         store = read_samples(samples, spec, preparation, nonfinite=nonfinite)
     else:
-        raw = preparation.raw_spec(spec)
-        checked, repairs = validate_store(
-            replace(samples, targets=None), raw, where="samples", nonfinite=nonfinite
-        )
-        for line in repairs:
-            warnings.warn(line, stacklevel=2)
-        store = preparation.apply(checked)
+        store = prepare_samples(samples, spec, preparation, where="samples", nonfinite=nonfinite)
     if len(store) == 0:
         raise DataError("there is no sample to predict")
     fabric = make_fabric(device, "32-true", [], [])

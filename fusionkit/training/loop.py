@@ -17,6 +17,7 @@ from fusionkit.data.batch import MultimodalBatch
 from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.loader import make_loader
 from fusionkit.errors import CheckpointError, ConfigError, FusionKitError, UnknownNameError
+from fusionkit.ops.lengths import within
 from fusionkit.registry.method import Method
 from fusionkit.training.checkpoint import (
     TrainingState,
@@ -56,7 +57,6 @@ def fit(
     seed: int,
     validate: Validate,
     higher_is_better: Mapping[str, bool],
-    callbacks: Sequence[object] = (),
     resume: bool = False,
 ) -> TrainingState:
     """Train until the epochs or the patience are used up, saving a checkpoint after every epoch.
@@ -67,8 +67,8 @@ def fit(
     Args:
         validate: gives the validation values of the model, with ``loss`` among them.
         higher_is_better: direction of every value that ``config.monitor`` may name.
-        callbacks: objects with any of ``on_fit_start``, ``on_epoch_start``, ``on_batch_end``,
-            ``on_epoch_end`` and ``on_fit_end``, each called with ``state=FitState``.
+        fabric: its callbacks may have any of ``on_fit_start``, ``on_epoch_start``,
+            ``on_batch_end``, ``on_epoch_end`` and ``on_fit_end``, called with ``state=FitState``.
 
     Raises:
         UnknownNameError: no such value to monitor. FusionKitError: the loss is not finite.
@@ -179,8 +179,8 @@ def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
         return batch
     noisy: dict[str, Tensor] = {}
     for name, x in batch.features.items():
-        valid = torch.arange(x.shape[1], device=x.device) < batch.lengths[name][:, None]
-        noisy[name] = x + std * torch.randn_like(x) * valid[..., None]
+        valid = within(batch.lengths[name], x.shape[1])[..., None]
+        noisy[name] = x + std * torch.randn_like(x) * valid
     return replace(batch, features=noisy)
 
 

@@ -113,7 +113,6 @@ def _run(
         seed=work.seed,
         validate=validate,
         higher_is_better=work.metrics.higher_is_better,
-        callbacks=callbacks,
         resume=resume,
     )
     load_weights(model, load_checkpoint(folder.checkpoints, "best")[0], folder.checkpoints)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,31 @@ def read_samples(
         targets=None,
         ids=_ids(arrays, count, path),
     )
-    store, repairs = validate_store(store, raw, where=where, nonfinite=nonfinite)
+    return prepare_samples(store, spec, preparation, where=where, nonfinite=nonfinite)
+
+
+def prepare_samples(
+    store: SequenceStore,
+    spec: DataSpec,
+    preparation: Preparation,
+    *,
+    where: str,
+    nonfinite: Nonfinite = "error",
+) -> SequenceStore:
+    """Check raw sequences and prepare them as the training data were; targets are dropped.
+
+    Args:
+        spec, preparation, nonfinite: as for `read_samples`. where: names them in errors.
+
+    Raises:
+        DataError: the samples are unusable.
+    """
+    store, repairs = validate_store(
+        replace(store, targets=None),
+        preparation.raw_spec(spec),
+        where=where,
+        nonfinite=nonfinite,
+    )
     for line in repairs:
         warnings.warn(line, stacklevel=2)
     return preparation.apply(store)

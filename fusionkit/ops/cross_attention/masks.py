@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-
-def within(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths to (B, size) bool: True on the first ``lengths[b]`` positions of row b."""
-    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+from fusionkit.ops.lengths import within
 
 
 def rows_without_result(

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fusionkit.ops.cross_attention.masks import rows_without_result, within
+from fusionkit.ops.cross_attention.masks import rows_without_result
+from fusionkit.ops.lengths import within
 from fusionkit.ops.philox import keep_mask
 
 

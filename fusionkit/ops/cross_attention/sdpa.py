@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkit.ops.cross_attention.masks import as_four_dimensions, rows_without_result, within
+from fusionkit.ops.cross_attention.masks import as_four_dimensions, rows_without_result
+from fusionkit.ops.lengths import within
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

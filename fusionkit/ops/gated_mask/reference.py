@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusionkit.ops.lengths import within
 from fusionkit.ops.philox import keep_mask
 
 
@@ -24,7 +25,7 @@ def run_reference(
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     x, gate_logits = x.to(compute), [gate.to(compute) for gate in gate_logits]
     if lengths is not None:
-        padding = (torch.arange(steps, device=x.device) >= lengths[:, None])[:, :, None]
+        padding = ~within(lengths, steps)[:, :, None]
         # Padding may hold NaN, and 0 * NaN is NaN: it has to go before any product.
         x = x.masked_fill(padding, 0.0)
         gate_logits = [gate.masked_fill(padding, 0.0) for gate in gate_logits]
