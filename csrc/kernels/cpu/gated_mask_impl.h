@@ -1,4 +1,4 @@
-// The body of the gated mask, included once for each ISA level with FUSIONKIT_ISA set to its name.
+// The body of the gated mask, included once for each ISA level (isa_*.h).
 // Rows are worked through in tiles whose temporaries stay in the first-level cache; the inner loops
 // are plain so that the compiler vectorises them.
 
