@@ -38,7 +38,14 @@ py::dict build_info() {
   return info;
 }
 
-std::vector<std::string> kernels() { return {"gated_mask", "gated_mask_backward"}; }
+std::vector<std::string> kernels() {
+  return {"cross_attention",
+          "cross_attention_backward",
+          "cross_attention_pairs",
+          "cross_attention_pairs_backward",
+          "gated_mask",
+          "gated_mask_backward"};
+}
 
 void set_isa(const std::optional<std::string>& name) { fusionkit::select_isa(name.value_or("")); }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusionkit.ops import cross_attention
+from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs
 
 
 class ProjectedAttention(nn.Module):
@@ -112,32 +112,46 @@ class SymmetricAttention(nn.Module):
         Returns:
             (B, T2, size): the second attends to the first; (B, T1, size): the reverse.
         """
-        to_first = self._attend(
-            self.query_second(second), self.key_first(first), self.value_first(first),
-            first_lengths, second_lengths, bias,
-        )  # fmt: skip
-        to_second = self._attend(
-            self.query_first(first), self.key_second(second), self.value_second(second),
-            second_lengths, first_lengths, bias,
-        )  # fmt: skip
-        return to_first + second, to_second + first
+        lengths = {"first_lengths": first_lengths, "second_lengths": second_lengths}
+        pairs, dropout_p = self.pairs(first, second, **lengths)
+        if bias is None:
+            outputs = cross_attention_pairs(pairs, scale=self.scale, dropout_p=dropout_p)
+        else:
+            outputs = [
+                cross_attention(
+                    pair.query, pair.key, pair.value, key_lengths=pair.key_lengths,
+                    query_lengths=pair.query_lengths, seed=pair.seed,
+                    scale=self.scale, dropout_p=dropout_p, bias=bias,
+                )
+                for pair in pairs
+            ]  # fmt: skip
+        return outputs[0].squeeze(1) + second, outputs[1].squeeze(1) + first
 
-    def _attend(
+    def pairs(
         self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_lengths: Tensor | None,
-        query_lengths: Tensor | None,
-        bias: Tensor | None,
-    ) -> Tensor:
+        first: Tensor,
+        second: Tensor,
+        *,
+        first_lengths: Tensor | None = None,
+        second_lengths: Tensor | None = None,
+    ) -> tuple[tuple[AttentionPair, AttentionPair], float]:
+        """What `forward` attends over, for calls that run several modules at once.
+
+        Returns:
+            The pair that reads the first and the pair that reads the second, with seeds drawn; and
+            the dropout probability of this call.
+        """
         dropout_p, seed = dropout_seed(self, self.dropout)
-        output = cross_attention(
-            query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1),
-            key_lengths=key_lengths, query_lengths=query_lengths,
-            scale=self.scale, dropout_p=dropout_p, seed=seed, bias=bias,
+        to_first = AttentionPair(
+            self.query_second(second).unsqueeze(1), self.key_first(first).unsqueeze(1),
+            self.value_first(first).unsqueeze(1), first_lengths, second_lengths, seed,
         )  # fmt: skip
-        return output.squeeze(1)
+        dropout_p, seed = dropout_seed(self, self.dropout)
+        to_second = AttentionPair(
+            self.query_first(first).unsqueeze(1), self.key_second(second).unsqueeze(1),
+            self.value_second(second).unsqueeze(1), second_lengths, first_lengths, seed,
+        )  # fmt: skip
+        return (to_first, to_second), dropout_p
 
 
 def dropout_seed(module: nn.Module, p: float, at_eval: bool = False) -> tuple[float, Tensor | None]:

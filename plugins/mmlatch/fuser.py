@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from fusionkit.nn import (
     pool,
     pooled_size,
 )
+from fusionkit.ops import AttentionPair, cross_attention_pairs
 
 
 class CrossModalAttention(nn.Module):
@@ -32,7 +34,7 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, modalities: Sequence[str], size: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.modalities = tuple(modalities)
+        self.modalities, self.size = tuple(modalities), size
         self.pairs = tuple(combinations(self.modalities, 2))
         self.symmetric = nn.ModuleDict(
             {pair_name(*pair): SymmetricAttention(size, dropout) for pair in self.pairs}
@@ -46,13 +48,7 @@ class CrossModalAttention(nn.Module):
 
         ``lengths`` (B,) keeps padding out; None lets it take part, as in the released code.
         """
-        bimodal = {}
-        for pair in self.pairs:
-            first, second = (streams[name] for name in pair)
-            one, two = self.symmetric[pair_name(*pair)](
-                first, second, first_lengths=lengths, second_lengths=lengths
-            )
-            bimodal[pair] = one + two
+        bimodal = self._bimodal(streams, lengths)
         parts = [*(streams[name] for name in self.modalities), *bimodal.values()]
         if self.trimodal is not None:
             text = self.modalities[0]
@@ -61,6 +57,28 @@ class CrossModalAttention(nn.Module):
                 self.trimodal(streams[text], queries, key_lengths=lengths, query_lengths=lengths)
             )
         return torch.cat(parts, dim=-1)
+
+    def _bimodal(
+        self, streams: Mapping[str, Tensor], lengths: Tensor | None
+    ) -> dict[tuple[str, str], Tensor]:
+        """m_pq of every pair of modalities; the attentions of all pairs run in one call."""
+        attentions: list[AttentionPair] = []
+        dropout_p = 0.0
+        for pair in self.pairs:
+            module = cast(SymmetricAttention, self.symmetric[pair_name(*pair)])
+            first, second = (streams[name] for name in pair)
+            both, dropout_p = module.pairs(
+                first, second, first_lengths=lengths, second_lengths=lengths
+            )
+            attentions += both
+        outputs = iter(
+            cross_attention_pairs(attentions, scale=self.size**-0.5, dropout_p=dropout_p)
+        )
+        bimodal = {}
+        for p, q in self.pairs:
+            to_first = next(outputs).squeeze(1) + streams[q]
+            bimodal[p, q] = to_first + (next(outputs).squeeze(1) + streams[p])
+        return bimodal
 
 
 class CrossModalFuser(nn.Module):

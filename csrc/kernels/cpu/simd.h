@@ -51,6 +51,7 @@ FUSIONKIT_INLINE Floats<N> broadcast(float x) {
 // The first `count` of N floats, 0 beyond; memory beyond is not touched.
 template <int N>
 FUSIONKIT_INLINE Floats<N> load_first(const float* from, int count) {
+  if (count == N) return load<N>(from);
   Floats<N> v{};
   for (int i = 0; i < count; ++i) v[i] = from[i];
   return v;
@@ -58,6 +59,7 @@ FUSIONKIT_INLINE Floats<N> load_first(const float* from, int count) {
 
 template <int N>
 FUSIONKIT_INLINE void store_first(float* to, Floats<N> v, int count) {
+  if (count == N) return store<N>(to, v);
   for (int i = 0; i < count; ++i) to[i] = v[i];
 }
 
@@ -70,7 +72,10 @@ FUSIONKIT_INLINE Floats<N> maximum(Floats<N> b, Floats<N> a) {
   if constexpr (N == 8) return (Floats<N>)_mm256_max_ps((__m256)b, (__m256)a);
 #endif
 #if FUSIONKIT_LANES >= 16
-  if constexpr (N == 16) return (Floats<N>)_mm512_max_ps((__m512)b, (__m512)a);
+  if constexpr (N == 16) {
+    // Forms without a mask make GCC warn of its own header.
+    return (Floats<N>)_mm512_maskz_max_ps(0xFFFF, (__m512)b, (__m512)a);
+  }
 #endif
 #endif
   return b > a ? b : a;
@@ -96,6 +101,29 @@ FUSIONKIT_INLINE Floats<N> exp2(Floats<N> x) {
   return p * (Floats<N>)power;
 }
 
+// log2 of a normal number above 0, absolute error below 2e-7 near 1 and relative elsewhere; NaN for
+// NaN. Polynomial as in Cephes' logf.
+template <int N>
+FUSIONKIT_INLINE Floats<N> log2(Floats<N> x) {
+  // The mantissa is brought into [sqrt(1/2), sqrt(2)).
+  const Words<N> shifted = (Words<N>)x + (0x3F800000u - 0x3F3504F3u);
+  const Ints<N> exponent = (Ints<N>)(shifted >> 23) - 127;
+  const Floats<N> f = (Floats<N>)((shifted & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
+  Floats<N> p = 7.0376836292e-2f * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  const Floats<N> square = f * f;
+  const Floats<N> natural = p * f * square - 0.5f * square + f;
+  const Floats<N> result =
+      natural * 1.44269504088896341f + __builtin_convertvector(exponent, Floats<N>);
+  return x == x ? result : x;
+}
+
 // Product of the low 32 bits of each 64-bit lane of `a` with `b`.
 template <int N>
 FUSIONKIT_INLINE Products<N> multiply_low(Products<N> a, uint32_t b) {
@@ -105,7 +133,9 @@ FUSIONKIT_INLINE Products<N> multiply_low(Products<N> a, uint32_t b) {
   if constexpr (N == 8) return (Products<N>)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
 #endif
 #if FUSIONKIT_LANES >= 16
-  if constexpr (N == 16) return (Products<N>)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
+  if constexpr (N == 16) {
+    return (Products<N>)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, _mm512_set1_epi64(b));
+  }
 #endif
 #endif
   return (a & 0xFFFFFFFFu) * b;

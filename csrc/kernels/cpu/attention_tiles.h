@@ -1,0 +1,186 @@
+// The inner loops of attention: small products between rows in memory, read as they lie, and tiles
+// whose lanes are other rows. A tile is (count, N) or (size, N) floats, 64-byte aligned.
+#pragma once
+
+#include "simd.h"
+
+namespace fusionkit {
+namespace FUSIONKIT_ISA {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+constexpr int64_t kMaxHeadDim = 256;
+
+struct Block4x4 {
+  Floats<4> row[4];
+};
+
+FUSIONKIT_INLINE Block4x4 transposed(const Block4x4& in) {
+  const Floats<4> a = __builtin_shufflevector(in.row[0], in.row[1], 0, 4, 1, 5);
+  const Floats<4> b = __builtin_shufflevector(in.row[0], in.row[1], 2, 6, 3, 7);
+  const Floats<4> c = __builtin_shufflevector(in.row[2], in.row[3], 0, 4, 1, 5);
+  const Floats<4> d = __builtin_shufflevector(in.row[2], in.row[3], 2, 6, 3, 7);
+  return {{__builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
+           __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)}};
+}
+
+// tile[d][i] = rows[i][d] * factor for i < count, 0 in the other lanes.
+template <int N>
+void pack_lanes(float* __restrict tile, const float* __restrict rows, int64_t stride, int count,
+                int64_t size, float factor) {
+  for (int i = 0; i < N; i += 4) {
+    int64_t d = 0;
+    for (; d + 4 <= size; d += 4) {
+      Block4x4 block{};
+      for (int r = 0; r < 4; ++r) {
+        if (i + r < count) block.row[r] = load<4>(rows + (i + r) * stride + d) * factor;
+      }
+      block = transposed(block);
+      for (int r = 0; r < 4; ++r) store<4>(tile + (d + r) * N + i, block.row[r]);
+    }
+    for (; d < size; ++d) {
+      for (int r = i; r < i + 4; ++r) {
+        tile[d * N + r] = r < count ? rows[r * stride + d] * factor : 0.0f;
+      }
+    }
+  }
+}
+
+// rows[i][d] = tile[d][i] * factor for i < count.
+template <int N>
+void unpack_lanes(float* __restrict rows, int64_t stride, const float* __restrict tile, int count,
+                  int64_t size, float factor) {
+  for (int i = 0; i < count; i += 4) {
+    int64_t d = 0;
+    for (; d + 4 <= size; d += 4) {
+      Block4x4 block;
+      for (int r = 0; r < 4; ++r) block.row[r] = load<4>(tile + (d + r) * N + i) * factor;
+      block = transposed(block);
+      for (int r = 0; r < 4 && i + r < count; ++r) {
+        store<4>(rows + (i + r) * stride + d, block.row[r]);
+      }
+    }
+    for (; d < size; ++d) {
+      for (int r = i; r < count && r < i + 4; ++r) rows[r * stride + d] = tile[d * N + r] * factor;
+    }
+  }
+}
+
+// result[r] = sum_d lanes[d] * rows[r][d] for R rows.
+template <int N, int R>
+FUSIONKIT_INLINE void dot_rows(const float* lanes, const float* rows, int64_t stride, int64_t size,
+                               Floats<N> (&result)[R]) {
+  for (int r = 0; r < R; ++r) result[r] = Floats<N>{};
+  for (int64_t d = 0; d < size; ++d) {
+    const Floats<N> lane = load<N>(lanes + d * N);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) result[r] += lane * rows[r * stride + d];
+  }
+}
+
+// sums[c] = sums[c] * decay + sum_r tile[r] * rows[r][c] for C columns.
+template <int N, int C>
+void add_columns(float* __restrict sums, Floats<N> decay, const float* __restrict tile,
+                 const float* __restrict rows, int64_t stride, int64_t count) {
+  // Few columns alone would wait for each other's sums.
+  constexpr int kChains = C <= 4 ? 2 : 1;
+  Floats<N> sum[kChains][C] = {};
+  for (int c = 0; c < C; ++c) sum[0][c] = load<N>(sums + c * N) * decay;
+  int64_t r = 0;
+  for (; r + kChains <= count; r += kChains) {
+#pragma GCC unroll 2
+    for (int u = 0; u < kChains; ++u) {
+      const Floats<N> weight = load<N>(tile + (r + u) * N);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) sum[u][c] += weight * rows[(r + u) * stride + c];
+    }
+  }
+  for (; r < count; ++r) {
+    const Floats<N> weight = load<N>(tile + r * N);
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) sum[0][c] += weight * rows[r * stride + c];
+  }
+  for (int c = 0; c < C; ++c) {
+    if constexpr (kChains == 2) sum[0][c] += sum[1][c];
+    store<N>(sums + c * N, sum[0][c]);
+  }
+}
+
+// The same for any number of columns, in equal parts of at most 8.
+template <int N>
+void add_product(float* sums, Floats<N> decay, const float* tile, const float* rows, int64_t stride,
+                 int64_t count, int64_t size) {
+  const int64_t parts = (size + 7) / 8;
+  int64_t c = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t n = (size - c + parts - part - 1) / (parts - part);
+    float* to = sums + c * N;
+    const float* from = rows + c;
+    switch (n) {
+      case 1:
+        add_columns<N, 1>(to, decay, tile, from, stride, count);
+        break;
+      case 2:
+        add_columns<N, 2>(to, decay, tile, from, stride, count);
+        break;
+      case 3:
+        add_columns<N, 3>(to, decay, tile, from, stride, count);
+        break;
+      case 4:
+        add_columns<N, 4>(to, decay, tile, from, stride, count);
+        break;
+      case 5:
+        add_columns<N, 5>(to, decay, tile, from, stride, count);
+        break;
+      case 6:
+        add_columns<N, 6>(to, decay, tile, from, stride, count);
+        break;
+      case 7:
+        add_columns<N, 7>(to, decay, tile, from, stride, count);
+        break;
+      default:
+        add_columns<N, 8>(to, decay, tile, from, stride, count);
+        break;
+    }
+    c += n;
+  }
+}
+
+// sums[i] += sum_j tile[i][j] * rows[j] for R rows i of M lanes each; tile rows have N lanes.
+template <int N, int M, int R>
+FUSIONKIT_INLINE void add_rows(float* __restrict sums, const float* __restrict tile,
+                               const float* __restrict rows, int64_t stride, int count) {
+  Floats<M> sum[R];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) sum[i] = load<M>(sums + i * stride);
+  for (int j = 0; j < count; ++j) {
+    const Floats<M> row = load<M>(rows + j * stride);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) sum[i] += row * tile[i * N + j];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) store<M>(sums + i * stride, sum[i]);
+}
+
+// The same for any number of rows of `stride` floats, a multiple of M.
+template <int N, int M>
+void add_transposed_product(float* sums, const float* tile, const float* rows, int64_t stride,
+                            int64_t num_rows, int count) {
+  for (int64_t c = 0; c < stride; c += M) {
+    int64_t i = 0;
+    for (; i + 8 <= num_rows; i += 8) {
+      add_rows<N, M, 8>(sums + i * stride + c, tile + i * N, rows + c, stride, count);
+    }
+    for (; i + 2 <= num_rows; i += 2) {
+      add_rows<N, M, 2>(sums + i * stride + c, tile + i * N, rows + c, stride, count);
+    }
+    if (i < num_rows) {
+      add_rows<N, M, 1>(sums + i * stride + c, tile + i * N, rows + c, stride, count);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace FUSIONKIT_ISA
+}  // namespace fusionkit

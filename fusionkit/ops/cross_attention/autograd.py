@@ -1,0 +1,135 @@
+"""Gradients of the compiled cross-attention, and the shapes of its operators for tracing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.cross_attention.masks import as_four_dimensions
+from fusionkit.ops.cross_attention.reference import run_reference
+from fusionkit.ops.extension import extension_status
+
+
+class CrossAttention(torch.autograd.Function):
+    """The compiled forward and backward; the backward makes the weights anew from the log-sum-exp.
+
+    With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        key_lengths: Tensor | None,
+        query_lengths: Tensor | None,
+        scale: float,
+        dropout_p: float,
+        seed: Tensor | None,
+    ) -> Tensor:
+        result: Tensor
+        four = None if bias is None else as_four_dimensions(bias)
+        result, log_sum_exp = torch.ops.fusionkit.cross_attention.default(
+            query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+        )
+        ctx.save_for_backward(
+            query, key, value, bias, key_lengths, query_lengths, seed, result, log_sum_exp
+        )
+        ctx.scale, ctx.dropout_p = scale, dropout_p
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias, *lengths, seed, result, log_sum_exp = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:4]
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            inputs = (query, key, value, bias)
+            options = (*lengths, ctx.scale, ctx.dropout_p, seed)
+            gradients = iter(_differentiable(grad_out, inputs, needed, *options))
+        else:
+            four = None if bias is None else as_four_dimensions(bias)
+            gradients = iter(
+                torch.ops.fusionkit.cross_attention_backward.default(
+                    grad_out, query, key, value, result, log_sum_exp, four, *lengths,
+                    ctx.scale, ctx.dropout_p, seed, sum(1 << i for i in range(4) if needed[i]),
+                )
+            )  # fmt: skip
+        found = [next(gradients) if need else None for need in needed]
+        if found[3] is not None:
+            found[3] = found[3].sum_to_size(bias.shape)
+        return (*found, None, None, None, None, None)
+
+
+def _differentiable(
+    grad_out: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    needed: tuple[bool, ...],
+    key_lengths: Tensor | None,
+    query_lengths: Tensor | None,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The gradients that are needed, from the reference, so that they have gradients themselves."""
+    # Views keep the inputs apart where one tensor is given twice.
+    views = [None if x is None else x.view_as(x) for x in inputs]
+    query, key, value, bias = views
+    assert query is not None and key is not None and value is not None
+    result = run_reference(
+        query, key, value, key_lengths=key_lengths, query_lengths=query_lengths, scale=scale,
+        dropout_p=dropout_p, seed=seed, bias=bias,
+    )  # fmt: skip
+    assert isinstance(result, Tensor)
+    wanted = [view for view, need in zip(views, needed) if need and view is not None]
+    return torch.autograd.grad(result, wanted, grad_out, create_graph=True)
+
+
+def empty_as(like: Tensor, steps: int, size: int) -> Tensor:
+    """(B, H, steps, size) in memory as the kernel lays it out: heads inside where ``like`` has."""
+    batch, heads = like.shape[:2]
+    if like.stride(1) >= like.stride(2):
+        return like.new_empty(batch, heads, steps, size)
+    return like.new_empty(batch, steps, heads, size).transpose(1, 2)
+
+
+def _fake_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    key_lengths: Tensor | None,
+    query_lengths: Tensor | None,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    return empty_as(query, query.shape[2], value.shape[3]), query.new_empty(query.shape[:3])
+
+
+def _fake_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    log_sum_exp: Tensor,
+    bias: Tensor | None,
+    key_lengths: Tensor | None,
+    query_lengths: Tensor | None,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+    needs: int,
+) -> list[Tensor]:
+    gradients = [empty_as(x, *x.shape[2:]) for x in (query, key, value)]
+    gradients.append(query.new_empty(*query.shape[:3], key.shape[2]))
+    return [gradient for i, gradient in enumerate(gradients) if needs >> i & 1]
+
+
+if extension_status().available:
+    torch.library.register_fake("fusionkit::cross_attention", _fake_forward)
+    torch.library.register_fake("fusionkit::cross_attention_backward", _fake_backward)

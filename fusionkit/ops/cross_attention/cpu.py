@@ -1,0 +1,93 @@
+"""Cross-attention on the compiled CPU kernel (csrc/kernels/cpu/attention_*_impl.h)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.cross_attention.autograd import CrossAttention
+from fusionkit.ops.cross_attention.masks import as_four_dimensions
+from fusionkit.ops.extension import raise_if_broken
+
+MAX_HEAD_DIM = 256
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def run_cpu(
+    query: Tensor,  # (B, H, Tq, D)
+    key: Tensor,  # (B, H, Tk, D)
+    value: Tensor,  # (B, H, Tk, Dv)
+    *,
+    key_lengths: Tensor | None = None,  # (B,) int64
+    query_lengths: Tensor | None = None,  # (B,) int64
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    return_weights: bool = False,
+) -> Tensor:
+    """Takes the checked arguments of `cross_attention`, as far as `cpu_reasons` is empty.
+
+    bfloat16 is computed in float32 and rounded once at the end.
+    """
+    dtype = query.dtype
+    if dtype != torch.float32:
+        query, key, value = query.float(), key.float(), value.float()
+    if bias is not None:
+        bias = bias.float()
+    if scale is None:
+        scale = 1.0 / math.sqrt(query.shape[3])
+    if dropout_p == 0.0:
+        seed = None
+    elif not isinstance(seed, Tensor):
+        seed = torch.tensor(seed, dtype=torch.int64)
+    if torch.is_grad_enabled() and (
+        query.requires_grad
+        or key.requires_grad
+        or value.requires_grad
+        or (bias is not None and bias.requires_grad)
+    ):
+        result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
+            query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
+        )
+    else:
+        four = None if bias is None else as_four_dimensions(bias)
+        result, _ = torch.ops.fusionkit.cross_attention.default(
+            query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+        )
+    return result if dtype == torch.float32 else result.to(dtype)
+
+
+def cpu_reasons(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    return_weights: bool = False,
+) -> list[str]:
+    """Why the kernel cannot take these inputs, given that it is installed."""
+    raise_if_broken()
+    reasons = []
+    if query.device.type != "cpu":
+        reasons.append(f"query is on {query.device}, the kernel runs on the CPU")
+    if query.dtype not in _DTYPES:
+        reasons.append(f"query is {query.dtype}, the kernel takes float32 and bfloat16")
+    if query.shape[3] > MAX_HEAD_DIM or value.shape[3] > MAX_HEAD_DIM:
+        reasons.append(
+            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {MAX_HEAD_DIM}"
+        )
+    if return_weights:
+        reasons.append("return_weights: the kernel never has the weights as one tensor")
+    if isinstance(seed, Tensor) and seed.device.type != "cpu":
+        reasons.append(f"seed is on {seed.device}, the kernel runs on the CPU")
+    if bias is not None and bias.dtype == torch.float64:
+        reasons.append("bias is float64, the kernel computes in float32")
+    return reasons

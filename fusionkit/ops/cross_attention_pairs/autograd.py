@@ -1,0 +1,120 @@
+"""Gradients of several compiled cross-attentions at once, and their shapes for tracing."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.cross_attention.autograd import empty_as
+from fusionkit.ops.cross_attention.reference import run_reference
+from fusionkit.ops.extension import extension_status
+
+
+class CrossAttentionPairs(torch.autograd.Function):
+    """The compiled forward and backward of n pairs; tensors are n queries, n keys, n values.
+
+    With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        key_lengths: list[Tensor],
+        query_lengths: list[Tensor],
+        scales: list[float],
+        dropout_p: float,
+        seeds: list[Tensor],
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        n = len(scales)
+        saved = torch.ops.fusionkit.cross_attention_pairs.default(
+            list(tensors[:n]), list(tensors[n : 2 * n]), list(tensors[2 * n :]), key_lengths,
+            query_lengths, scales, dropout_p, seeds,
+        )  # fmt: skip
+        ctx.save_for_backward(*tensors, *saved, *key_lengths, *query_lengths, *seeds)
+        ctx.counts = (3 * n, n, n, len(key_lengths), len(query_lengths), len(seeds))
+        ctx.scales, ctx.dropout_p = scales, dropout_p
+        return tuple(saved[:n])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        saved = iter(ctx.saved_tensors)
+        tensors, out, log_sum_exp, *options = ([next(saved) for _ in range(n)] for n in ctx.counts)
+        needed = ctx.needs_input_grad[5:]
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            found = _differentiable(ctx, grad_out, tensors, needed, *options)
+        else:
+            n = len(ctx.scales)
+            key_lengths, query_lengths, seeds = options
+            gradients = torch.ops.fusionkit.cross_attention_pairs_backward.default(
+                list(grad_out), tensors[:n], tensors[n : 2 * n], tensors[2 * n :], out, log_sum_exp,
+                key_lengths, query_lengths, ctx.scales, ctx.dropout_p, seeds,
+            )  # fmt: skip
+            by_argument = [gradients[3 * i + which] for which in range(3) for i in range(n)]
+            found = [g if need else None for g, need in zip(by_argument, needed)]
+        return (None, None, None, None, None, *found)
+
+
+def _differentiable(
+    ctx: Any,
+    grad_out: tuple[Tensor, ...],
+    tensors: list[Tensor],
+    needed: tuple[bool, ...],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    seeds: list[Tensor],
+) -> list[Tensor | None]:
+    """The gradients that are needed, from the reference, so that they have gradients themselves."""
+    n = len(ctx.scales)
+    # Views keep the inputs apart where one tensor is given twice.
+    views = [x.view_as(x) for x in tensors]
+    results = [
+        run_reference(
+            views[i], views[n + i], views[2 * n + i],
+            key_lengths=key_lengths[i] if key_lengths else None,
+            query_lengths=query_lengths[i] if query_lengths else None,
+            scale=ctx.scales[i], dropout_p=ctx.dropout_p, seed=seeds[i] if seeds else None,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+    wanted = [view for view, need in zip(views, needed) if need]
+    outputs = cast(list[Tensor], results)
+    gradients = iter(torch.autograd.grad(outputs, wanted, grad_out, create_graph=True))
+    return [next(gradients) if need else None for need in needed]
+
+
+def _fake_forward(
+    query: list[Tensor],
+    key: list[Tensor],
+    value: list[Tensor],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    scale: list[float],
+    dropout_p: float,
+    seed: list[Tensor],
+) -> list[Tensor]:
+    outputs = [empty_as(q, q.shape[2], v.shape[3]) for q, v in zip(query, value)]
+    return outputs + [q.new_empty(q.shape[:3]) for q in query]
+
+
+def _fake_backward(
+    grad_out: list[Tensor],
+    query: list[Tensor],
+    key: list[Tensor],
+    value: list[Tensor],
+    out: list[Tensor],
+    log_sum_exp: list[Tensor],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    scale: list[float],
+    dropout_p: float,
+    seed: list[Tensor],
+) -> list[Tensor]:
+    return [empty_as(x, x.shape[2], x.shape[3]) for pair in zip(query, key, value) for x in pair]
+
+
+if extension_status().available:
+    torch.library.register_fake("fusionkit::cross_attention_pairs", _fake_forward)
+    torch.library.register_fake("fusionkit::cross_attention_pairs_backward", _fake_backward)
