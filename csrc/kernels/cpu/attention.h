@@ -65,10 +65,11 @@ constexpr int64_t attention_padded_head_dim(int64_t head_dim) {
   return head_dim <= 4 ? 4 : head_dim <= 8 ? 8 : (head_dim + 15) / 16 * 16;
 }
 
-// What a row brings to the backward pass, the same for all keys: (Tq,) each.
+// What a row brings to the backward pass, the same for all keys.
 struct AttentionRowFacts {
-  float* shift;  // log-sum-exp in base 2
-  float* delta;  // sum of grad_out * out
+  float* shift;  // (Tq,): log-sum-exp in base 2
+  float* delta;  // (Tq,): sum of grad_out * out
+  float* query;  // (Tq, D): query * scale in base 2
 };
 
 // Gradients of keys and values [key_begin, key_end) of a head, padding included; what these keys

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kRowBlock = 64;
 
 struct BackwardScratch {
-  alignas(64) float key[kMaxHeadDim * kLanes];         // (D, lanes), in base 2
+  alignas(64) float key[kMaxHeadDim * kLanes];         // (D, lanes)
   alignas(64) float value[kMaxHeadDim * kLanes];       // (Dv, lanes)
   alignas(64) float key_rows[kMaxHeadDim * kLanes];    // (lanes, D), padded, times scale
   alignas(64) float grad_key[kMaxHeadDim * kLanes];    // (D, lanes)
@@ -70,8 +70,7 @@ FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& ti
   const AttentionInputs& in = at.in;
   const AttentionTensor<const float>& grad_out = at.grads.grad_out;
   Floats<N> scores[R], grads[R];
-  dot_rows<N, R>(scratch.key, at.query + row * in.query.step_stride, in.query.step_stride,
-                 in.head_dim, scores);
+  dot_rows<N, R>(scratch.key, at.facts.query + row * in.head_dim, in.head_dim, in.head_dim, scores);
   dot_rows<N, R>(scratch.value, at.grad_out + row * grad_out.step_stride, grad_out.step_stride,
                  in.value_dim, grads);
   if (at.bias != nullptr) {
@@ -103,6 +102,12 @@ void fill_row_facts(const BackwardHead& at) {
     float delta = 0.0f;
     for (int64_t d = 0; d < at.in.value_dim; ++d) delta += grad[d] * out[d];
     at.facts.delta[i] = delta;
+    // Scaled as in the forward pass, so that the scores have the same bits: weights that differ by
+    // rounding from those in `out` would not match delta.
+    const float* query = at.query + i * at.in.query.step_stride;
+    float* scaled = at.facts.query + i * at.in.head_dim;
+    const float factor = at.in.scale * kLog2E;
+    for (int64_t d = 0; d < at.in.head_dim; ++d) scaled[d] = query[d] * factor;
   }
 }
 
@@ -113,7 +118,7 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
   const AttentionInputs& in = at.in;
   const AttentionGradients& grads = at.grads;
   const float* key_rows = in.key.at(at.batch, at.head) + key * in.key.step_stride;
-  pack_lanes<N>(scratch.key, key_rows, in.key.step_stride, keys, in.head_dim, in.scale * kLog2E);
+  pack_lanes<N>(scratch.key, key_rows, in.key.step_stride, keys, in.head_dim, 1.0f);
   pack_lanes<N>(scratch.value, in.value.at(at.batch, at.head) + key * in.value.step_stride,
                 in.value.step_stride, keys, in.value_dim, 1.0f);
   for (int j = 0; j < keys; ++j) {
@@ -125,7 +130,6 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
   std::memset(scratch.grad_key, 0, sizeof(float) * N * in.head_dim);
   std::memset(scratch.grad_value, 0, sizeof(float) * N * in.value_dim);
   const int64_t num_rows = in.rows(at.batch);
-  const Floats<N> one = broadcast<N>(1.0f);
   const PhiloxLanes<N> tile =
       philox_tile<N>(at.random, static_cast<uint32_t>(key / 4), 0, static_cast<uint32_t>(at.head),
                      static_cast<uint32_t>(at.batch));
@@ -137,14 +141,13 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
     if (rows - i == 2) fill_rows<N, 2>(at, tile, row + i, i, key, keys, scratch);
     if (rows - i == 1) fill_rows<N, 1>(at, tile, row + i, i, key, keys, scratch);
     if (grads.value.data != nullptr) {
-      add_product<N>(scratch.grad_value, one, scratch.weights,
+      add_product<N>(scratch.grad_value, scratch.weights,
                      at.grad_out + row * grads.grad_out.step_stride, grads.grad_out.step_stride,
                      rows, in.value_dim);
     }
     if (grads.key.data != nullptr) {
-      add_product<N>(scratch.grad_key, one, scratch.grad_scores,
-                     at.query + row * in.query.step_stride, in.query.step_stride, rows,
-                     in.head_dim);
+      add_product<N>(scratch.grad_key, scratch.grad_scores, at.query + row * in.query.step_stride,
+                     in.query.step_stride, rows, in.head_dim);
     }
     if (grads.query.data != nullptr) {
       add_transposed_product<N, M>(grad_query + row * stride, scratch.grad_scores, scratch.key_rows,

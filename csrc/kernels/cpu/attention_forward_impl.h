@@ -121,6 +121,31 @@ void drop(float* weights, const ForwardHead& at, int64_t row, int64_t key, int64
   }
 }
 
+// exp2(scores - shift) in place; returns the sum of each lane. Groups are summed first, for less
+// rounding.
+template <int N>
+Floats<N> to_weights(float* scores, Floats<N> shift, int64_t keys) {
+  Floats<N> total{};
+  int64_t j = 0;
+  for (; j + 8 <= keys; j += 8) {
+    Floats<N> sum{};
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const Floats<N> weight = exp2<N>(load<N>(scores + (j + i) * N) - shift);
+      store<N>(scores + (j + i) * N, weight);
+      sum += weight;
+    }
+    total += sum;
+  }
+  Floats<N> sum{};
+  for (; j < keys; ++j) {
+    const Floats<N> weight = exp2<N>(load<N>(scores + j * N) - shift);
+    store<N>(scores + j * N, weight);
+    sum += weight;
+  }
+  return total + sum;
+}
+
 // N rows at once, `rows` of them real.
 template <int N>
 void forward_tile(const ForwardHead& at, const AttentionOutputs& out, int64_t row, int rows,
@@ -148,15 +173,14 @@ void forward_tile(const ForwardHead& at, const AttentionOutputs& out, int64_t ro
     const Floats<N> shift = block_largest == -__builtin_inff() ? Floats<N>{} : block_largest;
     const Floats<N> decay = exp2<N>(largest - shift);
     largest = block_largest;
-    Floats<N> sum{};
-    for (int64_t j = 0; j < keys; ++j) {
-      const Floats<N> weight = exp2<N>(load<N>(scores + j * N) - shift);
-      sum += weight;
-      store<N>(scores + j * N, weight);
+    total = total * decay + to_weights<N>(scores, shift, keys);
+    if (key > 0) {
+      for (int64_t d = 0; d < in.value_dim; ++d) {
+        store<N>(scratch.sums + d * N, load<N>(scratch.sums + d * N) * decay);
+      }
     }
-    total = total * decay + sum;
     if (in.dropout_p > 0.0) drop<N>(scores, at, row, key, keys);
-    add_product<N>(scratch.sums, decay, scores, at.value + key * in.value.step_stride,
+    add_product<N>(scratch.sums, scores, at.value + key * in.value.step_stride,
                    in.value.step_stride, keys, in.value_dim);
   }
   // Only rows without a key that counts have a sum of 0; NaN is no 0 and stays.

@@ -11,6 +11,7 @@ namespace {
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
 constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kSumBlock = 32;
 
 struct Block4x4 {
   Floats<4> row[4];
@@ -79,38 +80,40 @@ FUSIONKIT_INLINE void dot_rows(const float* lanes, const float* rows, int64_t st
   }
 }
 
-// sums[c] = sums[c] * decay + sum_r tile[r] * rows[r][c] for C columns.
+// sums[c] += sum_r tile[r] * rows[r][c] for C columns. Every kSumBlock rows are summed from 0: long
+// sums lose less by rounding that way.
 template <int N, int C>
-void add_columns(float* __restrict sums, Floats<N> decay, const float* __restrict tile,
-                 const float* __restrict rows, int64_t stride, int64_t count) {
+void add_columns(float* __restrict sums, const float* __restrict tile, const float* __restrict rows,
+                 int64_t stride, int64_t count) {
   // Few columns alone would wait for each other's sums.
   constexpr int kChains = C <= 4 ? 2 : 1;
-  Floats<N> sum[kChains][C] = {};
-  for (int c = 0; c < C; ++c) sum[0][c] = load<N>(sums + c * N) * decay;
-  int64_t r = 0;
-  for (; r + kChains <= count; r += kChains) {
+  for (int64_t r = 0; r < count;) {
+    const int64_t end = std::min(r + kSumBlock, count);
+    Floats<N> sum[kChains][C] = {};
+    for (; r + kChains <= end; r += kChains) {
 #pragma GCC unroll 2
-    for (int u = 0; u < kChains; ++u) {
-      const Floats<N> weight = load<N>(tile + (r + u) * N);
+      for (int u = 0; u < kChains; ++u) {
+        const Floats<N> weight = load<N>(tile + (r + u) * N);
 #pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) sum[u][c] += weight * rows[(r + u) * stride + c];
+        for (int c = 0; c < C; ++c) sum[u][c] += weight * rows[(r + u) * stride + c];
+      }
     }
-  }
-  for (; r < count; ++r) {
-    const Floats<N> weight = load<N>(tile + r * N);
+    for (; r < end; ++r) {
+      const Floats<N> weight = load<N>(tile + r * N);
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) sum[0][c] += weight * rows[r * stride + c];
-  }
-  for (int c = 0; c < C; ++c) {
-    if constexpr (kChains == 2) sum[0][c] += sum[1][c];
-    store<N>(sums + c * N, sum[0][c]);
+      for (int c = 0; c < C; ++c) sum[0][c] += weight * rows[r * stride + c];
+    }
+    for (int c = 0; c < C; ++c) {
+      if constexpr (kChains == 2) sum[0][c] += sum[1][c];
+      store<N>(sums + c * N, load<N>(sums + c * N) + sum[0][c]);
+    }
   }
 }
 
 // The same for any number of columns, in equal parts of at most 8.
 template <int N>
-void add_product(float* sums, Floats<N> decay, const float* tile, const float* rows, int64_t stride,
-                 int64_t count, int64_t size) {
+void add_product(float* sums, const float* tile, const float* rows, int64_t stride, int64_t count,
+                 int64_t size) {
   const int64_t parts = (size + 7) / 8;
   int64_t c = 0;
   for (int64_t part = 0; part < parts; ++part) {
@@ -119,28 +122,28 @@ void add_product(float* sums, Floats<N> decay, const float* tile, const float* r
     const float* from = rows + c;
     switch (n) {
       case 1:
-        add_columns<N, 1>(to, decay, tile, from, stride, count);
+        add_columns<N, 1>(to, tile, from, stride, count);
         break;
       case 2:
-        add_columns<N, 2>(to, decay, tile, from, stride, count);
+        add_columns<N, 2>(to, tile, from, stride, count);
         break;
       case 3:
-        add_columns<N, 3>(to, decay, tile, from, stride, count);
+        add_columns<N, 3>(to, tile, from, stride, count);
         break;
       case 4:
-        add_columns<N, 4>(to, decay, tile, from, stride, count);
+        add_columns<N, 4>(to, tile, from, stride, count);
         break;
       case 5:
-        add_columns<N, 5>(to, decay, tile, from, stride, count);
+        add_columns<N, 5>(to, tile, from, stride, count);
         break;
       case 6:
-        add_columns<N, 6>(to, decay, tile, from, stride, count);
+        add_columns<N, 6>(to, tile, from, stride, count);
         break;
       case 7:
-        add_columns<N, 7>(to, decay, tile, from, stride, count);
+        add_columns<N, 7>(to, tile, from, stride, count);
         break;
       default:
-        add_columns<N, 8>(to, decay, tile, from, stride, count);
+        add_columns<N, 8>(to, tile, from, stride, count);
         break;
     }
     c += n;
@@ -151,16 +154,16 @@ void add_product(float* sums, Floats<N> decay, const float* tile, const float* r
 template <int N, int M, int R>
 FUSIONKIT_INLINE void add_rows(float* __restrict sums, const float* __restrict tile,
                                const float* __restrict rows, int64_t stride, int count) {
-  Floats<M> sum[R];
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) sum[i] = load<M>(sums + i * stride);
+  Floats<M> sum[R] = {};
   for (int j = 0; j < count; ++j) {
     const Floats<M> row = load<M>(rows + j * stride);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) sum[i] += row * tile[i * N + j];
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) store<M>(sums + i * stride, sum[i]);
+  for (int i = 0; i < R; ++i) {
+    store<M>(sums + i * stride, load<M>(sums + i * stride) + sum[i]);
+  }
 }
 
 // The same for any number of rows of `stride` floats, a multiple of M.
