@@ -1,41 +1,87 @@
-"""Benchmarks run with fixed allocator settings, and their JSON says on what they were measured.
+"""Benchmarks share their cases with `fusionkit bench`, and run with its allocator settings.
 
-glibc by default gives large temporaries back to the system, and every call then pays for page
-faults: the same chain of operators takes one to three times as long, by the state of the heap.
-pytest is started anew with the settings below if they are missing, before torch is imported.
+A module names its suite in ``OP``; a test that asks for ``case``, ``phase`` and ``contender`` runs
+once for each combination. The JSON of pytest-benchmark says on what machine it was measured.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "67108864",
-}
+from fusionkit.bench.allocator import restart_with_settings, settings_in_words
+from fusionkit.errors import MisuseError
+
+if TYPE_CHECKING:
+    from fusionkit.bench.case import Case, Contender
+    from fusionkit.bench.correctness import Truth
+
+TimeContender = Callable[["Case", str, "Contender"], None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if platform.libc_ver()[0] != "glibc" or ALLOCATOR.items() <= os.environ.items():
-        return
-    if "torch" in sys.modules:
-        settings = " ".join(f"{name}={value}" for name, value in ALLOCATOR.items())
-        raise pytest.UsageError(f"torch is imported already; start pytest with {settings}")
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.suspend_global_capture(in_=True)
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **ALLOCATOR})
+    try:
+        restart_with_settings()
+    except MisuseError as error:
+        raise pytest.UsageError(str(error)) from None
+    finally:
+        if capture is not None:
+            capture.resume_global_capture()
 
 
 def pytest_report_header() -> list[str]:
-    return ["allocator: " + " ".join(f"{k}={os.environ.get(k)}" for k in ALLOCATOR)]
+    return [f"allocator: {settings_in_words()}"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "contender" not in metafunc.fixturenames:
+        return
+    from fusionkit.bench.suites import load_suite
+
+    suite = load_suite(metafunc.module.OP)
+    combinations = [
+        pytest.param(case, phase, contender, id=f"{case.title}-{phase}-{contender.name}")
+        for case in suite.cases
+        for phase in case.phases
+        for contender in case.contenders
+    ]
+    if not combinations:
+        why = "; ".join(suite.left_out.values())
+        combinations = [pytest.param(None, "", None, id="none", marks=pytest.mark.skip(why))]
+    metafunc.parametrize(("case", "phase", "contender"), combinations)
+
+
+@pytest.fixture
+def time_contender(benchmark: Any) -> TimeContender:
+    """Check a contender against float64, then time it."""
+    from fusionkit.bench.case import NotAvailableError
+    from fusionkit.bench.compiled import forget_compiled
+    from fusionkit.bench.correctness import prepare_checked
+
+    def run(case: Case, phase: str, contender: Contender) -> None:
+        forget_compiled()
+        try:
+            task, _ = prepare_checked(contender, phase, _truth(case))
+        except NotAvailableError as reason:
+            pytest.skip(f"{contender.name}: {reason}")
+        benchmark.group = f"{case.title}, {phase}"
+        benchmark(task.run)
+
+    return run
+
+
+@lru_cache(maxsize=1)
+def _truth(case: Case) -> Truth:
+    """One at a time: the results of a long case are large."""
+    from fusionkit.bench.correctness import Truth
+
+    return Truth(case)
 
 
 def pytest_benchmark_update_machine_info(
@@ -43,19 +89,9 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     import torch
 
-    from fusionkit import __version__
-    from fusionkit.ops.extension import extension_status
+    from fusionkit.bench.machine import machine_facts
 
-    machine_info.update(
-        node="",
-        cpu_model=_cpu_model(),
-        cores=os.cpu_count(),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        fusionkit=__version__,
-        extension=extension_status().reason,
-        allocator={name: os.environ.get(name) for name in ALLOCATOR},
-    )
+    machine_info.update(machine_facts(), node="", threads=torch.get_num_threads())
 
 
 def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
@@ -63,11 +99,3 @@ def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, An
     from fusionkit import __version__
 
     return {"id": __version__, "project": "fusionkit", "dirty": False, "branch": ""}
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor()
-    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-    return names[0].split(":", 1)[1].strip() if names else platform.machine()

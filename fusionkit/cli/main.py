@@ -22,6 +22,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "convert-checkpoint": "convert_checkpoint",
+    "bench": "bench",
     "completion": "completion",
 }
 

@@ -1,0 +1,1 @@
+"""The cases, one file an operator; `fusionkit.bench.suites` finds them by name."""
