@@ -44,7 +44,9 @@ std::vector<std::string> kernels() {
           "cross_attention_pairs",
           "cross_attention_pairs_backward",
           "gated_mask",
-          "gated_mask_backward"};
+          "gated_mask_backward",
+          "lstm",
+          "lstm_backward"};
 }
 
 void set_isa(const std::optional<std::string>& name) { fusionkit::select_isa(name.value_or("")); }

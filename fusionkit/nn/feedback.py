@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.nn.attention import dropout_seed
-from fusionkit.nn.recurrent import LengthAwareRNN
+from fusionkit.nn.recurrent import LengthAwareRNN, run_together
 from fusionkit.ops import gated_mask
 
 MaskKind = Literal["lstm", "linear"]
@@ -51,11 +51,25 @@ class FeedbackMask(nn.Module):
             for _ in range(num_sources)
         )
 
-    def gate_logits(self, sources: Sequence[Tensor], lengths: Tensor | None) -> list[Tensor]:
-        """One (B, T, D) tensor of logits for every source (B, T, source_size)."""
+    def gate_logits(
+        self,
+        sources: Sequence[Tensor],
+        lengths: Tensor | None,
+        hidden: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """One (B, T, D) tensor of logits for every source (B, T, source_size).
+
+        ``hidden`` are the outputs of the mask LSTMs on the sources, where they ran already.
+        """
         if self.kind == "linear":
             return [gate(source) for gate, source in zip(self.gates, sources)]
-        return [self.dropout(gate(source, lengths)[0]) for gate, source in zip(self.gates, sources)]
+        if hidden is None:
+            hidden = run_together(self.recurrent_gates(), sources, lengths)
+        return [self.dropout(h) for h in hidden]
+
+    def recurrent_gates(self) -> list[LengthAwareRNN]:
+        """The mask LSTMs, none with linear gates."""
+        return [gate for gate in self.gates if isinstance(gate, LengthAwareRNN)]
 
     def mask(self, sources: Sequence[Tensor], lengths: Tensor | None = None) -> Tensor:
         """The averaged mask (B, T, D) in (0, 1), before its dropout: for pictures."""
@@ -69,10 +83,14 @@ class FeedbackMask(nn.Module):
         lengths: Tensor | None = None,
         *,
         keep_padding: bool = False,
+        hidden: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Mask x (B, T, D); padded steps give zeros, or x times its mask with ``keep_padding``."""
+        """Mask x (B, T, D); padded steps give zeros, or x times its mask with ``keep_padding``.
+
+        ``hidden`` is as in `gate_logits`.
+        """
         dropout_p, seed = dropout_seed(self, self.mask_dropout, self.mask_dropout_at_eval)
         return gated_mask(
-            x, self.gate_logits(sources, lengths),
+            x, self.gate_logits(sources, lengths, hidden),
             lengths=None if keep_padding else lengths, dropout_p=dropout_p, seed=seed,
         )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fusionkit.nn.attention import ProjectedAttention
-from fusionkit.ops import length_aware_lstm
+from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
 Cell = Literal["lstm", "gru"]
 Merge = Literal["concat", "sum"]
@@ -62,11 +63,40 @@ class LengthAwareRNN(nn.Module):
             unless ``need_state``).
         """
         result: tuple[Tensor, Any] = length_aware_lstm(
-            x, lengths, [getattr(self, name) for name in self._names],
+            x, lengths, self.ordered_weights(),
             num_layers=self.num_layers, bidirectional=self.bidirectional, cell=self.cell,
             dropout_p=self.dropout, training=self.training, need_state=need_state,
         )  # fmt: skip
         return result
+
+    def ordered_weights(self) -> list[Tensor]:
+        """The parameters in the order of torch's, as the operators take them."""
+        return [getattr(self, name) for name in self._names]
+
+
+def run_together(
+    rnns: Sequence[LengthAwareRNN], inputs: Sequence[Tensor], lengths: Tensor | None = None
+) -> list[Tensor]:
+    """What ``rnn(x, lengths)[0]`` gives for each, from one call where that is possible.
+
+    It is possible for LSTMs of one layer that all are bidirectional or all not, over inputs
+    (B, T, D) of one B and T, each with a D of its own. Hooks of the modules do not run then.
+
+    Args:
+        rnns, inputs: one input (B, T, D) for each. lengths: (B,) in [0, T], shared.
+
+    Returns:
+        One output (B, T, output_size) for each.
+    """
+    kinds = {(rnn.cell, rnn.num_layers, rnn.bidirectional) for rnn in rnns}
+    one_kind = kinds in ({("lstm", 1, False)}, {("lstm", 1, True)})
+    # A set of sizes would make them constants in an exported program.
+    if one_kind and all(x.shape[:2] == inputs[0].shape[:2] for x in inputs):
+        return length_aware_lstm_group(
+            inputs, lengths, [rnn.ordered_weights() for rnn in rnns],
+            bidirectional=rnns[0].bidirectional,
+        )  # fmt: skip
+    return [rnn(x, lengths)[0] for rnn, x in zip(rnns, inputs)]
 
 
 class AttentiveRNN(nn.Module):
@@ -108,7 +138,14 @@ class AttentiveRNN(nn.Module):
         Padded steps give zeros; with ``keep_padded_queries`` they give what the released MMLatch
         computes there, the mean of the values over the valid steps.
         """
-        output = merge_directions(self.dropout(self.rnn(x, lengths)[0]), self.merge)
+        hidden = self.rnn(x, lengths)[0]
+        return self.attend(hidden, lengths, keep_padded_queries=keep_padded_queries)
+
+    def attend(
+        self, hidden: Tensor, lengths: Tensor | None = None, *, keep_padded_queries: bool = False
+    ) -> Tensor:
+        """All that comes after ``rnn``, from its output (B, T, hidden_size * directions)."""
+        output = merge_directions(self.dropout(hidden), self.merge)
         query_lengths = None if keep_padded_queries else lengths
         attended: Tensor = self.attention(output, key_lengths=lengths, query_lengths=query_lengths)
         return attended + output if self.residual else attended

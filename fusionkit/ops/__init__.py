@@ -4,7 +4,7 @@ from fusionkit.ops.backends import available_backends, explain, force_backend
 from fusionkit.ops.cross_attention import cross_attention
 from fusionkit.ops.cross_attention_pairs import AttentionPair, cross_attention_pairs
 from fusionkit.ops.gated_mask import gated_mask
-from fusionkit.ops.length_aware_lstm import length_aware_lstm
+from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
 __all__ = [
     "AttentionPair",
@@ -15,4 +15,5 @@ __all__ = [
     "force_backend",
     "gated_mask",
     "length_aware_lstm",
+    "length_aware_lstm_group",
 ]

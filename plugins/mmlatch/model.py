@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
 from fusionkit.nn import AttentiveRNN, ConvFrontend, FeedbackMask, resample
+from fusionkit.nn.recurrent import run_together
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
 
@@ -105,20 +106,36 @@ class MMLatch(nn.Module):
         return {n: resample(x, lengths[n], shortest) for n, x in features.items()}, shortest
 
     def _encode(self, inputs: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
+        encoders: dict[str, Any] = dict(self.encoders.items())
+        hidden = run_together(
+            [encoder.rnn for encoder in encoders.values()],
+            [inputs[name] for name in encoders],
+            lengths,
+        )
         keep = self.config.padding_in_fuser
         return {
-            name: encoder(inputs[name], lengths, keep_padded_queries=keep)
-            for name, encoder in self.encoders.items()
+            name: encoder.attend(h, lengths, keep_padded_queries=keep)
+            for (name, encoder), h in zip(encoders.items(), hidden)
         }
 
     def _masked(
         self, inputs: Mapping[str, Tensor], encoded: Mapping[str, Tensor], lengths: Tensor
     ) -> dict[str, Tensor]:
-        return {
-            name: feedback(
-                inputs[name], [h for other, h in encoded.items() if other != name], lengths
+        masks: dict[str, Any] = dict(self.feedback.items())
+        sources = {name: [h for other, h in encoded.items() if other != name] for name in masks}
+        hidden: dict[str, Any] = dict.fromkeys(masks)
+        if self.config.mask == "lstm":
+            found = iter(
+                run_together(
+                    [gate for mask in masks.values() for gate in mask.recurrent_gates()],
+                    [source for own in sources.values() for source in own],
+                    lengths,
+                )
             )
-            for name, feedback in self.feedback.items()
+            hidden = {name: [next(found) for _ in own] for name, own in sources.items()}
+        return {
+            name: mask(inputs[name], sources[name], lengths, hidden=hidden[name])
+            for name, mask in masks.items()
         }
 
 
