@@ -43,6 +43,7 @@ std::vector<std::string> kernels() {
           "cross_attention_backward",
           "cross_attention_pairs",
           "cross_attention_pairs_backward",
+          "dropout",
           "gated_mask",
           "gated_mask_backward",
           "lstm",

@@ -112,6 +112,10 @@ def _mask(
     return plain_mask(x, gate_logits, dropout_p)
 
 
+def _dropout(x: Tensor, p: float, seed: int | Tensor) -> Tensor:
+    return F.dropout(x, p)
+
+
 def _padded_lstm(
     input: Tensor,
     lengths: Tensor | None,
@@ -142,7 +146,7 @@ def _backend(op: str, run: Any) -> backends.Backend:
     return backends.Backend(op=op, name=_NAME, run=run, not_supported_reasons=_takes_all)
 
 
-_SHARED = [_backend("gated_mask", _mask)]
+_SHARED = [_backend("gated_mask", _mask), _backend("dropout", _dropout)]
 _MASKED = [_backend("cross_attention", _attention), _backend("cross_attention_pairs", _pairs)]
 _PADDED = [
     _backend("cross_attention", _padded_attention),

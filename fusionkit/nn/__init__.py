@@ -2,14 +2,22 @@
 
 from fusionkit.nn.attention import ProjectedAttention, SymmetricAttention
 from fusionkit.nn.convolution import ConvFrontend
+from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
-from fusionkit.nn.recurrent import AttentiveRNN, LengthAwareRNN, last_step, merge_directions
+from fusionkit.nn.recurrent import (
+    AttentiveRNN,
+    LengthAwareRNN,
+    last_step,
+    merge_directions,
+    run_together,
+)
 from fusionkit.nn.resample import resample
 
 __all__ = [
     "AttentiveRNN",
     "ConvFrontend",
+    "Dropout",
     "FeedbackMask",
     "LengthAwareRNN",
     "Pooling",
@@ -20,4 +28,5 @@ __all__ = [
     "pool",
     "pooled_size",
     "resample",
+    "run_together",
 ]

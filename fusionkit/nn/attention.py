@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from fusionkit.nn.dropout import dropout_seed
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs
 
 
@@ -152,13 +152,6 @@ class SymmetricAttention(nn.Module):
             self.value_second(second).unsqueeze(1), second_lengths, first_lengths, seed,
         )  # fmt: skip
         return (to_first, to_second), dropout_p
-
-
-def dropout_seed(module: nn.Module, p: float, at_eval: bool = False) -> tuple[float, Tensor | None]:
-    """Dropout probability of this call and a seed drawn from torch's CPU generator if it is > 0."""
-    if p == 0.0 or not (module.training or at_eval):
-        return 0.0, None
-    return p, torch.randint(2**62, ())
 
 
 def _projection(inputs: int, outputs: int) -> nn.Linear:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fusionkit.nn.dropout import Dropout
 from fusionkit.ops.lengths import within
 
 
@@ -30,7 +31,7 @@ class ConvFrontend(nn.Module):
             input_size, size, kernel_size, stride=stride, padding=kernel_size // 2
         )
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.stride = stride
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fusionkit.nn.attention import dropout_seed
+from fusionkit.nn.dropout import Dropout, dropout_seed
 from fusionkit.nn.recurrent import LengthAwareRNN, run_together
 from fusionkit.ops import gated_mask
 
@@ -43,7 +43,7 @@ class FeedbackMask(nn.Module):
         super().__init__()
         self.kind = kind
         self.mask_dropout, self.mask_dropout_at_eval = mask_dropout, mask_dropout_at_eval
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gates = nn.ModuleList(
             LengthAwareRNN(source_size, target_size)
             if kind == "lstm"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.nn.attention import ProjectedAttention
+from fusionkit.nn.dropout import Dropout
 from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
 Cell = Literal["lstm", "gru"]
@@ -125,7 +126,7 @@ class AttentiveRNN(nn.Module):
             input_size, hidden_size, num_layers=num_layers, bidirectional=bidirectional, cell=cell
         )
         self.merge: Merge = merge if bidirectional else "concat"
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output_size = hidden_size if self.merge == "sum" else self.rnn.output_size
         self.attention = ProjectedAttention(self.output_size, dropout=dropout)
         self.residual = residual

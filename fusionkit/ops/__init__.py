@@ -3,6 +3,7 @@
 from fusionkit.ops.backends import available_backends, explain, force_backend
 from fusionkit.ops.cross_attention import cross_attention
 from fusionkit.ops.cross_attention_pairs import AttentionPair, cross_attention_pairs
+from fusionkit.ops.dropout import dropout
 from fusionkit.ops.gated_mask import gated_mask
 from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
@@ -11,6 +12,7 @@ __all__ = [
     "available_backends",
     "cross_attention",
     "cross_attention_pairs",
+    "dropout",
     "explain",
     "force_backend",
     "gated_mask",

@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import AttentiveRNN, ConvFrontend, FeedbackMask, resample
-from fusionkit.nn.recurrent import run_together
+from fusionkit.nn import (
+    AttentiveRNN,
+    ConvFrontend,
+    Dropout,
+    FeedbackMask,
+    resample,
+    run_together,
+)
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
 
@@ -81,7 +87,7 @@ class MMLatch(nn.Module):
             padding_takes_part=config.padding_in_fuser,
             pooling=config.pooling,
         )
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(self.fuser.output_size, spec.num_outputs)
 
     def forward(self, batch: MultimodalBatch) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import AttentiveRNN, ConvFrontend, pool, pooled_size
+from fusionkit.nn import AttentiveRNN, ConvFrontend, Dropout, pool, pooled_size
 from fusionkit_plugins.unimodal.config import UnimodalConfig
 
 
@@ -54,7 +54,7 @@ class Unimodal(nn.Module):
             residual=config.residual,
         )
         self.pooling = config.pooling
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(
             pooled_size(2 * config.hidden_size, config.pooling), spec.num_outputs
         )
