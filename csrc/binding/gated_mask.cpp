@@ -20,27 +20,39 @@ using fusionkit::GatedMaskRows;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Owns the tensors that `inputs` points into.
+// Owns the copies that `inputs` points into; where there is none, it points into the arguments.
 struct Prepared {
-  std::vector<Tensor> owned;
+  std::vector<Tensor> copies;
   GatedMaskInputs inputs{};
   int64_t rows = 0;
   int64_t grain = 1;
 };
 
-GatedMaskRows add_rows(Prepared& prepared, const Tensor& tensor, const Tensor& like,
-                       const std::string& name) {
-  STD_TORCH_CHECK(tensor.dim() == 3, "fusionkit::gated_mask: ", name, " must be (B, T, D)");
+// Names are put together for messages only: this runs on every call.
+constexpr int kX = -1, kGradOut = -2;
+std::string name_of(int tensor) {
+  if (tensor == kX) return "x";
+  if (tensor == kGradOut) return "grad_out";
+  return "gate_logits[" + std::to_string(tensor) + "]";
+}
+
+GatedMaskRows add_rows(Prepared& prepared, const Tensor& tensor, const int64_t* sizes_of_x,
+                       int which) {
+  STD_TORCH_CHECK(tensor.dim() == 3, "fusionkit::gated_mask: ", name_of(which),
+                  " must be (B, T, D)");
   STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float && tensor.is_cpu(),
-                  "fusionkit::gated_mask: ", name, " must be float32 on the CPU");
-  for (int64_t axis = 0; axis < 3; ++axis) {
-    STD_TORCH_CHECK(tensor.size(axis) == like.size(axis), "fusionkit::gated_mask: ", name,
+                  "fusionkit::gated_mask: ", name_of(which), " must be float32 on the CPU");
+  const int64_t* sizes = tensor.sizes().data();
+  for (int axis = 0; axis < 3; ++axis) {
+    STD_TORCH_CHECK(sizes[axis] == sizes_of_x[axis], "fusionkit::gated_mask: ", name_of(which),
                     " and x differ on axis ", axis);
   }
-  const bool dense_rows = tensor.size(2) <= 1 || tensor.stride(2) == 1;
-  prepared.owned.push_back(dense_rows ? tensor : torch::stable::contiguous(tensor));
-  const Tensor& dense = prepared.owned.back();
-  return {dense.const_data_ptr<float>(), dense.stride(0), dense.stride(1)};
+  const int64_t* strides = tensor.strides().data();
+  if (sizes[2] <= 1 || strides[2] == 1) {
+    return {tensor.const_data_ptr<float>(), strides[0], strides[1]};
+  }
+  const Tensor& copy = prepared.copies.emplace_back(torch::stable::contiguous(tensor));
+  return {copy.const_data_ptr<float>(), copy.stride(0), copy.stride(1)};
 }
 
 const int64_t* add_integers(Prepared& prepared, const Tensor& tensor, const char* name,
@@ -49,8 +61,9 @@ const int64_t* add_integers(Prepared& prepared, const Tensor& tensor, const char
                   "fusionkit::gated_mask: ", name, " must be int64 on the CPU");
   STD_TORCH_CHECK(tensor.numel() == count, "fusionkit::gated_mask: ", name, " must hold ", count,
                   " numbers, got ", tensor.numel());
-  prepared.owned.push_back(torch::stable::contiguous(tensor));
-  return prepared.owned.back().const_data_ptr<int64_t>();
+  if (tensor.is_contiguous()) return tensor.const_data_ptr<int64_t>();
+  const Tensor& copy = prepared.copies.emplace_back(torch::stable::contiguous(tensor));
+  return copy.const_data_ptr<int64_t>();
 }
 
 Prepared prepare(const Tensor& x, const std::vector<Tensor>& gate_logits,
@@ -65,23 +78,32 @@ Prepared prepare(const Tensor& x, const std::vector<Tensor>& gate_logits,
                   "fusionkit::gated_mask: seed is required when dropout_p > 0");
   Prepared prepared;
   GatedMaskInputs& in = prepared.inputs;
-  in.x = add_rows(prepared, x, x, "x");
+  const int64_t* sizes = x.sizes().data();
+  in.x = add_rows(prepared, x, sizes, kX);
   in.gate_count = static_cast<int>(gates);
-  for (int64_t i = 0; i < gates; ++i) {
-    in.gates[i] = add_rows(prepared, gate_logits[i], x, "gate_logits[" + std::to_string(i) + "]");
+  for (int i = 0; i < in.gate_count; ++i) {
+    in.gates[i] = add_rows(prepared, gate_logits[i], sizes, i);
   }
-  in.time = x.size(1);
-  in.dim = x.size(2);
-  in.lengths = lengths ? add_integers(prepared, *lengths, "lengths", x.size(0)) : nullptr;
+  in.time = sizes[1];
+  in.dim = sizes[2];
+  in.lengths = lengths ? add_integers(prepared, *lengths, "lengths", sizes[0]) : nullptr;
   in.dropout_p = dropout_p;
   in.seed = dropout_p > 0.0 ? static_cast<uint64_t>(*add_integers(prepared, *seed, "seed", 1)) : 0;
-  prepared.rows = x.size(0) * x.size(1);
+  prepared.rows = sizes[0] * sizes[1];
   // As torch: threads get at least 32768 operations, counting one for x and one for each gate.
   prepared.grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, in.dim * (gates + 1)));
   return prepared;
 }
 
-Tensor contiguous_like(const Tensor& x) { return torch::stable::new_empty(x, x.sizes()); }
+// By the shim itself: new_empty looks its operator up by name, which takes longer than the rest.
+Tensor contiguous_like(const Tensor& x) {
+  const int64_t* sizes = x.sizes().data();
+  const int64_t strides[3] = {sizes[1] * sizes[2], sizes[2], 1};
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      3, sizes, strides, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
 
 Tensor forward(const Tensor& x, const std::vector<Tensor>& gate_logits,
                const std::optional<Tensor>& lengths, double dropout_p,
@@ -103,8 +125,9 @@ std::vector<Tensor> backward(const Tensor& grad_out, const Tensor& x,
                              const std::optional<Tensor>& lengths, double dropout_p,
                              const std::optional<Tensor>& seed, int64_t needs) {
   Prepared prepared = prepare(x, gate_logits, lengths, dropout_p, seed);
-  const GatedMaskRows upstream = add_rows(prepared, grad_out, x, "grad_out");
+  const GatedMaskRows upstream = add_rows(prepared, grad_out, x.sizes().data(), kGradOut);
   std::vector<Tensor> outputs;
+  outputs.reserve(prepared.inputs.gate_count + 1);
   GatedMaskGradients grads{};
   const auto output_if = [&](bool wanted) -> float* {
     if (!wanted) return nullptr;

@@ -1,4 +1,4 @@
-"""Checks of arguments that several operators share: lengths, dropout and its seed."""
+"""What several operators ask of their arguments: lengths, dropout and its seed, autocast."""
 
 from __future__ import annotations
 
@@ -26,12 +26,10 @@ def check_lengths(name: str, lengths: Tensor, like_name: str, like: Tensor, step
     if lengths.device != device:
         raise DataError(f"{name} is on {lengths.device} and {like_name} on {device}; move one")
     # Reading the values would synchronise an accelerator and break a compiled graph.
-    if device.type == "cpu" and not torch.compiler.is_compiling() and batch:
-        low, high = torch.aminmax(lengths)
-        if int(low) < 0 or int(high) > steps:
-            raise DataError(
-                f"{name} must be in [0, {steps}], got values from {int(low)} to {int(high)}"
-            )
+    if lengths.is_cpu and not torch.compiler.is_compiling() and batch:
+        low, high = (int(value) for value in torch.aminmax(lengths))
+        if low < 0 or high > steps:
+            raise DataError(f"{name} must be in [0, {steps}], got values from {low} to {high}")
 
 
 def check_dropout(dropout_p: float, seed: int | Tensor | None) -> None:
@@ -53,3 +51,12 @@ def check_dropout(dropout_p: float, seed: int | Tensor | None) -> None:
             )
     elif seed is not None and not -(2**63) <= seed < 2**63:
         raise DataError(f"seed must fit into 64 bits, in [-2**63, 2**63), got {seed}")
+
+
+def is_autocasting(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
+    if tensor.is_cpu:
+        return torch.is_autocast_enabled("cpu")
+    device_type = tensor.device.type
+    # Asking about a device without autocast raises.
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)

@@ -1,9 +1,10 @@
 """Which implementation of an operator takes these inputs, and why not the others.
 
 Every operator has a `reference` backend in plain PyTorch that takes everything and defines what is
-right. Faster backends come first in the order of their priority; the first one that has no reason
-against the inputs runs. ``FUSIONKIT_BACKEND=NAME`` or ``with force_backend(NAME)`` chooses one by
-hand: a forced backend that cannot take the inputs raises instead of falling back.
+right. Faster backends come first in the order of their priority; the first one that can take the
+inputs, and was not measured slower on such inputs (`fusionkit.ops.crossovers`), runs.
+``FUSIONKIT_BACKEND=NAME`` or ``with force_backend(NAME)`` chooses one by hand: a forced backend
+that cannot take the inputs raises instead of falling back, one that is merely slower there runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusionkit.errors import ConfigError, FusionKitError, UnknownNameError
+from fusionkit.ops.crossovers import crossover, has_crossover
 
 
 class BackendError(FusionKitError):
@@ -34,6 +36,9 @@ class Backend:
         summary: one line for ``fusionkit list`` and `explain`, with the measurement behind the
             priority where there is one.
         unavailable: why it can never run in this process (empty where it can).
+        slower_reasons: takes the same arguments; what was measured against running here although it
+            can. Only asked where the backend can run and none is forced. Not for the reference,
+            which has to take what is left.
     """
 
     op: str
@@ -43,12 +48,20 @@ class Backend:
     priority: int = 0
     summary: str = ""
     unavailable: str = ""
+    slower_reasons: Callable[..., list[str]] | None = None
 
     def reasons(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Everything that speaks against running on these inputs."""
+        """Why it cannot run on these inputs."""
         if self.unavailable:
             return [self.unavailable]
         return self.not_supported_reasons(*args, **kwargs)
+
+    def refusals(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Why it is not chosen unless forced: it cannot run, or it was measured slower."""
+        reasons = self.reasons(*args, **kwargs)
+        if reasons or self.slower_reasons is None:
+            return reasons
+        return self.slower_reasons(*args, **kwargs)
 
 
 _backends: dict[str, list[Backend]] = {}
@@ -59,8 +72,11 @@ def register_backend(backend: Backend) -> None:
     """Add an implementation of an operator.
 
     Raises:
-        ConfigError: the operator has a backend of that name already.
+        ConfigError: the operator has a backend of that name already, or a reference has
+            ``slower_reasons``.
     """
+    if backend.name == "reference" and backend.slower_reasons is not None:
+        raise ConfigError(f"{backend.op}: the reference takes everything; no slower_reasons")
     known = _backends.setdefault(backend.op, [])
     if any(b.name == backend.name for b in known):
         raise ConfigError(f"{backend.op} has a backend {backend.name!r} already")
@@ -123,13 +139,15 @@ def choose(op: str, *args: Any, **kwargs: Any) -> Backend:
         _check_known(_forced[-1])
         return backends[-1]
     for backend in backends:
-        if not backend.reasons(*args, **kwargs):
+        if not backend.refusals(*args, **kwargs):
             return backend
     raise BackendError(f"{op}: no backend takes these inputs")
 
 
 def explain(op: str, *args: Any, **kwargs: Any) -> str:
-    """One line a backend of the operator: chosen, or why not. Arguments as the operator's own.
+    """One line a backend of the operator: chosen, or why not; and the measured crossover, if any.
+
+    Arguments as the operator's own.
 
     >>> import torch, fusionkit.ops
     >>> x = torch.zeros(1, 2, 3, dtype=torch.float16)
@@ -142,10 +160,12 @@ def explain(op: str, *args: Any, **kwargs: Any) -> str:
     chosen = choose(op, *args, **kwargs)
     lines = [op]
     for backend in _backends[op]:
-        reasons = backend.reasons(*args, **kwargs)
         if backend is chosen:
             verdict = "chosen" + (" (forced)" if _forced else "")
         else:
-            verdict = "; ".join(reasons) if reasons else "a backend of higher priority is chosen"
+            refusals = backend.refusals(*args, **kwargs)
+            verdict = "; ".join(refusals) or "a backend of higher priority is chosen"
         lines.append(f"  {backend.name:<10} {verdict}  [{backend.summary}]")
+    if has_crossover(op):
+        lines.append(f"  {'measured':<10} {crossover(op)}")
     return "\n".join(lines)

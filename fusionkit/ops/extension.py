@@ -81,6 +81,11 @@ def _why_missing() -> str:
 _module, _reason, _error = _load()
 
 
+# Read once: a compiled graph cannot ask.
+ISA: str = _module.isa() if _module is not None else ""
+"""Instruction set level that the CPU kernels were given at import; empty without an extension."""
+
+
 def absence() -> str:
     """Why there is no extension; empty if there is one, even a broken one."""
     return "" if _error is not None else _reason

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fusionkit.errors import ConfigError, UnknownNameError
-from fusionkit.ops import backends
+from fusionkit.ops import backends, crossovers
 from fusionkit.ops.backends import (
     Backend,
     BackendError,
@@ -21,9 +21,16 @@ from fusionkit.ops.backends import (
     force_backend,
     register_backend,
 )
+from fusionkit.ops.crossovers import Crossover
 
 
-def backend(name: str, priority: int, reasons: list[str], unavailable: str = "") -> Backend:
+def backend(
+    name: str,
+    priority: int,
+    reasons: list[str],
+    unavailable: str = "",
+    slower: list[str] | None = None,
+) -> Backend:
     return Backend(
         op="toy",
         name=name,
@@ -32,6 +39,7 @@ def backend(name: str, priority: int, reasons: list[str], unavailable: str = "")
         priority=priority,
         summary=f"summary of {name}",
         unavailable=unavailable,
+        slower_reasons=None if slower is None else lambda x: slower,
     )
 
 
@@ -104,6 +112,39 @@ class TestToyOperator:
             "  fast       chosen  [summary of fast]",
             "  reference  a backend of higher priority is chosen  [summary of reference]",
         ]
+
+    def test_measured_slower_is_not_chosen_but_can_be_forced(self) -> None:
+        why = "measured slower than fast below 9 elements (2026-11-21, some CPU)"
+        register_backend(backend("big", 40, [], slower=[why]))
+        assert choose("toy", 1).name == "fast"
+        assert f"  big        {why}  [summary of big]" in explain("toy", 1)
+        with force_backend("big"):
+            assert choose("toy", 1).name == "big"
+            assert "  big        chosen (forced)" in explain("toy", 1)
+
+    def test_not_measured_slower_is_chosen(self) -> None:
+        register_backend(backend("big", 40, [], slower=[]))
+        assert choose("toy", 1).name == "big"
+
+    def test_slower_is_not_asked_where_it_cannot_run(self) -> None:
+        def fail(x: object) -> list[str]:
+            raise AssertionError("asked")
+
+        register_backend(Backend(**{**vars(backend("no", 40, ["no"])), "slower_reasons": fail}))
+        assert choose("toy", 1).name == "fast"
+
+    def test_reference_cannot_be_slower(self) -> None:
+        with pytest.raises(ConfigError, match="other: the reference takes everything"):
+            register_backend(
+                Backend(**{**vars(backend("reference", 0, [], "", [])), "op": "other"})
+            )
+
+    def test_explain_shows_the_measured_crossover(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = Crossover("toy", {}, {"a": 2.0}, "2026-11-21", "some CPU", "2.13.0", "never slower")
+        monkeypatch.setattr(crossovers, "_crossovers", {"toy": entry})
+        assert explain("toy", 1).splitlines()[-1] == (
+            "  measured   never slower; ratios 2.0 to 2.0 (2026-11-21, some CPU, torch 2.13.0)"
+        )
 
     def test_explain_forced(self) -> None:
         with force_backend("reference"):

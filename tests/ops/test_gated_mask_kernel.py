@@ -138,18 +138,52 @@ def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, bloc
         assert 0 < ours <= 2 * theirs, name
 
 
-def test_sigmoid_is_accurate_everywhere(isa: str) -> None:
-    """Relative error of mask and slope below 1e-6, down to the smallest normal numbers."""
-    gate = torch.linspace(-87.0, 87.0, 400_001).view(1, 1, -1).requires_grad_()
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_sigmoid_is_accurate_everywhere(isa: str, count: int) -> None:
+    """Relative error of mask and slope below 1e-6, down to the smallest normal numbers.
+
+    With several gates too, where a common denominator of their sigmoids would overflow.
+    """
+    gate = torch.linspace(-87.0, 87.0, 400_001).view(1, 1, -1)
+    gates = [gate.clone().requires_grad_() for _ in range(count)]
+    x = torch.ones_like(gate).requires_grad_()
+    with force_backend("cpu"):
+        out = gated_mask(x, gates)
+    dx, *dgates = torch.autograd.grad(out.sum(), [x, *gates])
+    logits = gate.double()
+    mask = torch.sigmoid(logits)
+    slope = mask * torch.sigmoid(-logits)
+    slopes = [(dgate * count, slope) for dgate in dgates]
+    for result, exact in ((out, mask), (dx, mask), *slopes):
+        assert ((result - exact) / exact).abs().max() < 1e-6
+
+
+def test_sigmoid_at_the_ends_of_its_range(isa: str) -> None:
+    """Finite, and wrong by less than the smallest normal number, where exp leaves float32."""
+    ends = torch.linspace(80.0, 110.0, 30_001)
+    huge = torch.tensor([1e5, 1e10, 1e20, 1e30, torch.finfo(torch.float32).max, float("inf")])
+    gate = torch.cat([ends, -ends, huge, -huge]).view(1, 1, -1).requires_grad_()
     x = torch.ones_like(gate).requires_grad_()
     with force_backend("cpu"):
         out = gated_mask(x, [gate])
     dx, dgate = torch.autograd.grad(out.sum(), [x, gate])
-    logits = gate.detach().double()
+    logits, tiny = gate.detach().double(), torch.finfo(torch.float32).tiny
     mask = torch.sigmoid(logits)
-    slope = mask * torch.sigmoid(-logits)
-    for result, exact in ((out, mask), (dx, mask), (dgate, slope)):
-        assert ((result - exact) / exact).abs().max() < 1e-6
+    for result, exact in ((out, mask), (dx, mask), (dgate, mask * torch.sigmoid(-logits))):
+        assert ((result - exact).abs() <= 1e-6 * exact + tiny).all()
+
+
+def test_bits_do_not_depend_on_the_place(isa: str) -> None:
+    """Alone, in the middle of a vector, at the end of a run, in rows that touch or do not."""
+    whole = [torch.randn(3, 5, 83, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    case = Case("whole", whole[:3], whole[3], None, 0.0, 0)
+    right = run(case, "cpu")
+    for size in (1, 2, 7, 15, 16, 17, 31, 32, 33, 82):
+        parts = [t[:, :, :size] for t in whole]
+        touching = [t.contiguous() for t in parts]
+        for x, first, second, dy in (parts, touching, (parts[0], *touching[1:])):
+            found = run(Case("part", [x, first, second], dy, None, 0.0, 0), "cpu")
+            assert all(a.equal(b[:, :, :size]) for a, b in zip(found, right)), size
 
 
 def test_same_bits_again_on_any_number_of_threads(isa: str, restore: None) -> None:

@@ -15,8 +15,7 @@ void dropout(const float* x, float* out, int64_t columns, double p, uint64_t see
   const auto kept = static_cast<float>(1.0 / (1.0 - p));
   for (int64_t column = 0; column < columns; column += N) {
     const int count = static_cast<int>(std::min<int64_t>(N, columns - column));
-    const PhiloxLanes<N> tile =
-        philox_tile<N>(keys, static_cast<uint32_t>(column / 4), 0, 0, 0);
+    const PhiloxLanes<N> tile = philox_tile<N>(keys, static_cast<uint32_t>(column / 4), 0, 0, 0);
     // One run of the generator serves four rows.
     for (int64_t row = begin; row < end; row += 4) {
       const PhiloxLanes<N> lanes = philox_at_row<N>(tile, keys, static_cast<uint32_t>(row), 0);

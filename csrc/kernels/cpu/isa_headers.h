@@ -13,5 +13,14 @@
 #include "dispatch.h"
 
 #if FUSIONKIT_X86
+#if defined(__GNUC__) && !defined(__clang__)
+// Some of GCC's own intrinsics begin with undefined registers, and it warns of them.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif

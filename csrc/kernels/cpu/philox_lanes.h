@@ -125,15 +125,12 @@ FUSIONKIT_INLINE PhiloxWords<N> words_by_row(const PhiloxWords<N>& in) {
 #endif
 #if FUSIONKIT_LANES >= 16
   if constexpr (N == 16) {
-    constexpr __mmask16 kAll = 0xFFFF;
-    const __m512i a = _mm512_maskz_unpacklo_epi32(kAll, (__m512i)w[0], (__m512i)w[1]);
-    const __m512i b = _mm512_maskz_unpacklo_epi32(kAll, (__m512i)w[2], (__m512i)w[3]);
-    const __m512i c = _mm512_maskz_unpackhi_epi32(kAll, (__m512i)w[0], (__m512i)w[1]);
-    const __m512i d = _mm512_maskz_unpackhi_epi32(kAll, (__m512i)w[2], (__m512i)w[3]);
-    return {{(Words<N>)_mm512_maskz_unpacklo_epi64(0xFF, a, b),
-             (Words<N>)_mm512_maskz_unpackhi_epi64(0xFF, a, b),
-             (Words<N>)_mm512_maskz_unpacklo_epi64(0xFF, c, d),
-             (Words<N>)_mm512_maskz_unpackhi_epi64(0xFF, c, d)}};
+    const __m512i a = _mm512_unpacklo_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i b = _mm512_unpacklo_epi32((__m512i)w[2], (__m512i)w[3]);
+    const __m512i c = _mm512_unpackhi_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i d = _mm512_unpackhi_epi32((__m512i)w[2], (__m512i)w[3]);
+    return {{(Words<N>)_mm512_unpacklo_epi64(a, b), (Words<N>)_mm512_unpackhi_epi64(a, b),
+             (Words<N>)_mm512_unpacklo_epi64(c, d), (Words<N>)_mm512_unpackhi_epi64(c, d)}};
   }
 #endif
 }

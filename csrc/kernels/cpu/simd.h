@@ -72,10 +72,7 @@ FUSIONKIT_INLINE Floats<N> maximum(Floats<N> b, Floats<N> a) {
   if constexpr (N == 8) return (Floats<N>)_mm256_max_ps((__m256)b, (__m256)a);
 #endif
 #if FUSIONKIT_LANES >= 16
-  if constexpr (N == 16) {
-    // Forms without a mask make GCC warn of its own header.
-    return (Floats<N>)_mm512_maskz_max_ps(0xFFFF, (__m512)b, (__m512)a);
-  }
+  if constexpr (N == 16) return (Floats<N>)_mm512_max_ps((__m512)b, (__m512)a);
 #endif
 #endif
   return b > a ? b : a;
@@ -133,9 +130,7 @@ FUSIONKIT_INLINE Products<N> multiply_low(Products<N> a, uint32_t b) {
   if constexpr (N == 8) return (Products<N>)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
 #endif
 #if FUSIONKIT_LANES >= 16
-  if constexpr (N == 16) {
-    return (Products<N>)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, _mm512_set1_epi64(b));
-  }
+  if constexpr (N == 16) return (Products<N>)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
 #endif
 #endif
   return (a & 0xFFFFFFFFu) * b;

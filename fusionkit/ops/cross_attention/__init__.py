@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.backends import Backend, choose, register_backend
-from fusionkit.ops.cross_attention.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
 from fusionkit.ops.cross_attention.reference import reference_reasons, run_reference
 from fusionkit.ops.cross_attention.sdpa import run_sdpa, sdpa_reasons
 from fusionkit.ops.cross_attention.validate import check_arguments
@@ -54,6 +54,7 @@ register_backend(
         priority=20,
         summary="compiled kernel, float32, valid keys and rows only, no (Tq, Tk) tensor in memory",
         unavailable=absence(),
+        slower_reasons=cpu_slower_reasons,
     )
 )
 

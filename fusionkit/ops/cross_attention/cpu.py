@@ -9,10 +9,22 @@ from torch import Tensor
 
 from fusionkit.ops.cross_attention.autograd import CrossAttention
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
-from fusionkit.ops.extension import raise_if_broken
+from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
+from fusionkit.ops.crossovers import crossover
+from fusionkit.ops.extension import ISA, raise_if_broken
 
 MAX_HEAD_DIM = 256
 _DTYPES = (torch.float32, torch.bfloat16)
+_CROSSOVER = crossover("cross_attention")
+# (head dim, steps) from which on SDPA is faster at this instruction set level.
+_FORWARD, _GRADIENT = (
+    [
+        (limits["head_dim"], limits["steps"])
+        for rule, limits in _CROSSOVER.rules.items()
+        if rule.startswith(f"{ISA}_") and rule.startswith(f"{ISA}_gradient_") == with_gradient
+    ]
+    for with_gradient in (False, True)
+)
 
 
 def run_cpu(
@@ -91,3 +103,28 @@ def cpu_reasons(
     if bias is not None and bias.dtype == torch.float64:
         reasons.append("bias is float64, the kernel computes in float32")
     return reasons
+
+
+def cpu_slower_reasons(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    return_weights: bool = False,
+) -> list[str]:
+    """Where SDPA takes these inputs and was measured faster than the kernel."""
+    needs_gradient = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    steps = max(query.shape[2], key.shape[2])
+    for limit, from_steps in _GRADIENT if needs_gradient else _FORWARD:
+        if query.shape[3] >= limit and steps >= from_steps:
+            if sdpa_reasons(query, key, value, dropout_p=dropout_p, bias=bias):
+                return []
+            where = f"from head dim {limit} and {from_steps} steps on at level {ISA}"
+            return [_CROSSOVER.slower("sdpa", where)]
+    return []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.errors import DataError
-from fusionkit.ops.arguments import check_dropout, check_lengths
+from fusionkit.ops.arguments import check_dropout, check_lengths, is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.extension import absence
 from fusionkit.ops.gated_mask.cpu import cpu_reasons, run_cpu
@@ -77,8 +77,7 @@ def gated_mask(
     >>> gated_mask(torch.ones(1, 2, 1), [torch.zeros(1, 2, 1)], lengths=torch.tensor([1])).tolist()
     [[[0.5], [0.0]]]
     """
-    device_type = x.device.type
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    if is_autocasting(x):
         dtype = x.dtype
         for gate in gate_logits:
             dtype = torch.promote_types(dtype, gate.dtype)
@@ -94,21 +93,21 @@ def gated_mask(
 
 
 def _check_tensors(x: Tensor, gate_logits: Sequence[Tensor]) -> None:
-    if x.dim() != 3:
-        raise DataError(f"x must be (B, T, D), got {tuple(x.shape)}")
-    if not x.dtype.is_floating_point:
-        raise DataError(f"x must be floating point, got {x.dtype}; convert it first")
+    shape, dtype = x.shape, x.dtype
+    if len(shape) != 3:
+        raise DataError(f"x must be (B, T, D), got {tuple(shape)}")
+    if not dtype.is_floating_point:
+        raise DataError(f"x must be floating point, got {dtype}; convert it first")
     if isinstance(gate_logits, Tensor) or not gate_logits:
         got = "one tensor" if isinstance(gate_logits, Tensor) else "none"
         raise DataError(f"gate_logits must be a list of one or more tensors, got {got}")
+    device = x.device
     for i, gate in enumerate(gate_logits):
-        if gate.shape != x.shape:
+        if gate.shape != shape:
             raise DataError(
-                f"gate_logits[{i}] {tuple(gate.shape)} and x {tuple(x.shape)} differ in shape"
+                f"gate_logits[{i}] {tuple(gate.shape)} and x {tuple(shape)} differ in shape"
             )
-        if gate.dtype != x.dtype:
-            raise DataError(
-                f"gate_logits[{i}] is {gate.dtype} and x {x.dtype}; give both one dtype"
-            )
-        if gate.device != x.device:
-            raise DataError(f"gate_logits[{i}] is on {gate.device} and x on {x.device}; move one")
+        if gate.dtype != dtype:
+            raise DataError(f"gate_logits[{i}] is {gate.dtype} and x {dtype}; give both one dtype")
+        if gate.device != device:
+            raise DataError(f"gate_logits[{i}] is on {gate.device} and x on {device}; move one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,19 +37,24 @@ class GatedMask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, lengths, seed, *gate_logits = ctx.saved_tensors
-        needed = (ctx.needs_input_grad[0], *ctx.needs_input_grad[4:])
-        options = (lengths, ctx.dropout_p, seed)
+        for_x, _, _, _, *for_gates = ctx.needs_input_grad
+        needed = (for_x, *for_gates)
+        found: Sequence[Tensor | None]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            gradients = iter(_differentiable(grad_out, (x, *gate_logits), needed, *options))
-        else:
-            bits = sum(1 << i for i, need in enumerate(needed) if need)
-            gradients = iter(
-                torch.ops.fusionkit.gated_mask_backward.default(
-                    grad_out, x, gate_logits, *options, bits
-                )
+            found = _differentiable(
+                grad_out, (x, *gate_logits), needed, lengths, ctx.dropout_p, seed
             )
-        for_x, *for_gates = [next(gradients) if need else None for need in needed]
-        return (for_x, None, None, None, *for_gates)
+        else:
+            bits = 0
+            for i, need in enumerate(needed):
+                bits |= need << i
+            found = torch.ops.fusionkit.gated_mask_backward.default(
+                grad_out, x, gate_logits, lengths, ctx.dropout_p, seed, bits
+            )
+        if len(found) < len(needed):
+            gradients = iter(found)
+            found = [next(gradients) if need else None for need in needed]
+        return (found[0], None, None, None, *found[1:])
 
 
 def _differentiable(

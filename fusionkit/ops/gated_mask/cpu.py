@@ -25,13 +25,24 @@ def run_cpu(
     if dropout_p == 0.0:
         seed = None
     elif not isinstance(seed, Tensor):
-        seed = torch.tensor(seed, dtype=torch.int64)
-    gates = list(gate_logits)
-    if torch.is_grad_enabled() and (x.requires_grad or any(g.requires_grad for g in gates)):
-        result: Tensor = GatedMask.apply(x, lengths, dropout_p, seed, *gates)  # type: ignore[no-untyped-call]
+        assert seed is not None
+        seed = torch.scalar_tensor(seed, dtype=torch.int64)
+    if torch.is_grad_enabled() and _needs_gradient(x, gate_logits):
+        result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]
+            x, lengths, dropout_p, seed, *gate_logits
+        )
         return result
-    result = torch.ops.fusionkit.gated_mask.default(x, gates, lengths, dropout_p, seed)
+    result = torch.ops.fusionkit.gated_mask.default(x, list(gate_logits), lengths, dropout_p, seed)
     return result
+
+
+def _needs_gradient(x: Tensor, gate_logits: Sequence[Tensor]) -> bool:
+    if x.requires_grad:
+        return True
+    for gate in gate_logits:  # noqa: SIM110  # any() of a generator takes twice the time
+        if gate.requires_grad:
+            return True
+    return False
 
 
 def cpu_reasons(
@@ -45,12 +56,12 @@ def cpu_reasons(
     """Why the kernel cannot take these inputs, given that it is installed."""
     raise_if_broken()
     reasons = []
-    if x.device.type != "cpu":
+    if not x.is_cpu:
         reasons.append(f"x is on {x.device}, the kernel runs on the CPU")
     if x.dtype != torch.float32:
         reasons.append(f"x is {x.dtype}, the kernel takes torch.float32")
     if len(gate_logits) > MAX_GATES:
         reasons.append(f"{len(gate_logits)} gates, the kernel takes up to {MAX_GATES}")
-    if isinstance(seed, Tensor) and seed.device.type != "cpu":
+    if isinstance(seed, Tensor) and not seed.is_cpu:
         reasons.append(f"seed is on {seed.device}, the kernel runs on the CPU")
     return reasons
