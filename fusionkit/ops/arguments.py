@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -60,3 +62,16 @@ def is_autocasting(tensor: Tensor) -> bool:
     device_type = tensor.device.type
     # Asking about a device without autocast raises.
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, with views for those that came before, in a compiled graph only.
+
+    Dynamo refuses an `autograd.Function` that gets one tensor twice.
+    """
+    if not torch.compiler.is_compiling():
+        return list(tensors)
+    return [
+        x.view_as(x) if any(x is before for before in tensors[:i]) else x
+        for i, x in enumerate(tensors)
+    ]

@@ -14,6 +14,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
 from fusionkit.ops.cross_attention.reference import reference_reasons, run_reference
@@ -129,11 +130,8 @@ def cross_attention(
         ConfigError: ``dropout_p`` out of range, or no seed for it.
         BackendError: the forced backend cannot take these inputs.
     """
-    device_type = query.device.type
-    autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(
-        device_type
-    )
-    if autocast and query.dtype != torch.float64:
+    if is_autocasting(query) and query.dtype != torch.float64:
+        device_type = query.device.type
         dtype = torch.get_autocast_dtype(device_type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         with torch.autocast(device_type, enabled=False):

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart
 from fusionkit.ops.cross_attention.autograd import CrossAttention
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
@@ -61,6 +62,7 @@ def run_cpu(
         or value.requires_grad
         or (bias is not None and bias.requires_grad)
     ):
+        query, key, value = apart([query, key, value])
         result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
             query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
         )

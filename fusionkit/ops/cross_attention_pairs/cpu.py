@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart
 from fusionkit.ops.cross_attention.cpu import cpu_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import CrossAttentionPairs
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
@@ -29,7 +30,7 @@ def run_cpu(
     n = len(pairs)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
-            key_lengths, query_lengths, scales, dropout_p, seeds, *tensors
+            key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
         )
     else:
         outputs = torch.ops.fusionkit.cross_attention_pairs.default(

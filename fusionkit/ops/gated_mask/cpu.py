@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart
 from fusionkit.ops.extension import raise_if_broken
 from fusionkit.ops.gated_mask.autograd import GatedMask
 
@@ -28,6 +29,7 @@ def run_cpu(
         assert seed is not None
         seed = torch.scalar_tensor(seed, dtype=torch.int64)
     if torch.is_grad_enabled() and _needs_gradient(x, gate_logits):
+        x, *gate_logits = apart([x, *gate_logits])
         result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]
             x, lengths, dropout_p, seed, *gate_logits
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart
 from fusionkit.ops.extension import extension_status
 from fusionkit.ops.length_aware_lstm.reference import run_reference
 
@@ -27,7 +28,9 @@ def run_layer(
     inputs, weights = list(inputs), list(weights)
     needs_gradient = any(t.requires_grad for t in (*inputs, *weights))
     if torch.is_grad_enabled() and needs_gradient:
-        results = LSTMLayer.apply(lengths, bidirectional, len(inputs), *inputs, *weights)  # type: ignore[no-untyped-call]
+        results = LSTMLayer.apply(  # type: ignore[no-untyped-call]
+            lengths, bidirectional, len(inputs), *apart([*inputs, *weights])
+        )
     else:
         results = torch.ops.fusionkit.lstm.default(inputs, lengths, weights, bidirectional, False)
     return list(results[: len(inputs)]), list(results[len(inputs) :])
