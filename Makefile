@@ -10,9 +10,9 @@ export PIP_BUILD_CONSTRAINT ?= $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 SOURCES := pyproject.toml setup.py $(shell find csrc fusionkit plugins -type f \
-	\( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.h' -o -name 'py.typed' \))
+	\( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.h' -o -name '*.json' -o -name 'py.typed' \))
 
-.PHONY: help demo test dev lint lint-types format bench clean
+.PHONY: help demo test dev lint lint-types format bench fuzz sanitize clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -44,6 +44,12 @@ format: $(VENV)/.linters  ## let ruff and clang-format rewrite the code
 
 bench: $(VENV)/.installed  ## run the benchmarks (pytest-benchmark)
 	$(BIN)/pytest benches
+
+fuzz: $(VENV)/.installed  ## 10,000 random cases for the compiled kernels, against float64
+	FUSIONKIT_FUZZ_CASES=10000 $(BIN)/pytest tests/ops -k fuzz
+
+sanitize: $(VENV)/.installed  ## the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	bash .ci/sanitize
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info fusionkit/*.so
