@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fusionkit.ops import cross_attention
 from fusionkit.ops.backends import available_backends
-from fusionkit.ops.philox import keep_mask
 
 BACKENDS = [b.name for b in available_backends()["cross_attention"] if not b.unavailable]
 NAN, INF = math.nan, math.inf
@@ -30,21 +29,33 @@ class Case:
     head_dim: int
     value_dim: int
     dtype: torch.dtype
-    layout: str
+    layouts: tuple[str, str, str]  # of query, key and value
     has_key_lengths: bool
     has_query_lengths: bool
     bias_axes: str
     dropout_p: float
-    return_weights: bool
+    return_weights: bool = False
+    spread: float = 1.0  # standard deviation of the query, and so about that of the scores
+    learns_bias: bool = True
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
+        layouts = "+".join(dict.fromkeys(self.layouts))
         return (
             f"B{self.batch}-H{self.heads}-T{self.num_queries}x{self.num_keys}-D{self.head_dim}"
-            f"-V{self.value_dim}-{dtype}-{self.layout}-{self.bias_axes or 'nobias'}"
-            f"{'-klen' * self.has_key_lengths}{'-qlen' * self.has_query_lengths}"
-            f"{'-drop' * (self.dropout_p > 0)}{'-weights' * self.return_weights}-s{self.seed}"
+            f"-V{self.value_dim}-{dtype}-{layouts}-{self.bias_axes or 'nobias'}"
+            f"{'-fixed' * (not self.learns_bias)}{'-klen' * self.has_key_lengths}"
+            f"{'-qlen' * self.has_query_lengths}{'-drop' * (self.dropout_p > 0)}"
+            f"{'-weights' * self.return_weights}-spread{self.spread:g}-s{self.seed}"
         )
+
+
+LAYOUTS = (
+    "dense", "heads_split", "packed", "every_second", "every_second_step", "reversed_axes",
+    "broadcast", "broadcast_steps", "unaligned",
+)  # fmt: skip
+DENSE = ("dense", "dense", "dense")
+BIAS_AXES = ("BHQK", "HQK", "QK", "K", "B11K", "H1K", "1Q1", "BHQ1", "B1QK", "1")
 
 
 def draw(seed: int) -> Case:
@@ -54,6 +65,7 @@ def draw(seed: int) -> Case:
         return options[int(torch.randint(len(options), (), generator=g))]
 
     head_dim = pick(1, 2, 4, 5, 8, 10, 16)
+    layout = pick("dense", "heads_split", "every_second", "reversed_axes", "broadcast")
     return Case(
         seed=seed,
         batch=pick(1, 2, 3, 5),
@@ -63,7 +75,7 @@ def draw(seed: int) -> Case:
         head_dim=head_dim,
         value_dim=pick(head_dim, head_dim, 1, 3, 12),
         dtype=pick(torch.float32, torch.float32, torch.float64, torch.bfloat16),
-        layout=pick("dense", "time_first", "every_second", "reversed_axes", "broadcast"),
+        layouts=(layout, layout, layout),
         has_key_lengths=pick(True, True, False),
         has_query_lengths=pick(True, True, False),
         bias_axes=pick("", "", "BHQK", "QK", "K", "B11K", "H1K", "1Q1"),
@@ -74,29 +86,42 @@ def draw(seed: int) -> Case:
 
 @dataclass
 class Inputs:
-    """Leaf tensors by name, and the other arguments of the call."""
+    """Leaf tensors by name, the other arguments of the call, and the layouts of the leaves."""
 
     leaves: dict[str, Tensor]
     options: dict[str, Any]
+    layouts: dict[str, str]
 
     def cast(self, dtype: torch.dtype) -> Inputs:
         leaves = {n: x.detach().to(dtype).requires_grad_() for n, x in self.leaves.items()}
-        return Inputs(leaves, self.options)
+        return Inputs(leaves, self.options, self.layouts)
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:
-    """The same values with other strides."""
-    if layout == "time_first":
-        return x.transpose(1, 2).contiguous().transpose(1, 2)
-    if layout == "every_second":
-        wide = x.new_full((*x.shape[:-1], 2 * x.shape[-1]), NAN)
-        wide[..., ::2] = x
-        return wide[..., ::2]
-    if layout == "reversed_axes":
-        return x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
-    if layout == "broadcast":
-        return x[:, :1].expand(x.shape)
-    return x
+    """The values of ``x`` (B, H, T, D) with other strides, and NaN in memory between and around.
+
+    The layouts ``broadcast`` and ``broadcast_steps`` repeat the first head or the first step.
+    """
+    b, h, t, d = x.shape
+    if layout == "heads_split":
+        wide = x.new_empty(b, t, h * d).view(b, t, h, d).transpose(1, 2)
+    elif layout == "packed":
+        wide = x.new_full((b, t, 3, h, d), NAN)[:, :, 1].transpose(1, 2)
+    elif layout == "every_second":
+        wide = x.new_full((b, h, t, 2 * d), NAN)[..., ::2]
+    elif layout == "every_second_step":
+        wide = x.new_full((b, h, 2 * t, d), NAN)[:, :, 1::2]
+    elif layout == "reversed_axes":
+        wide = x.new_empty(d, t, h, b).permute(3, 2, 1, 0)
+    elif layout == "unaligned":
+        wide = x.new_full((x.numel() + 2,), NAN)[1:-1].view(x.shape)
+    elif layout == "broadcast":
+        return x[:, :1].contiguous().expand(x.shape)
+    elif layout == "broadcast_steps":
+        return x[:, :, :1].contiguous().expand(x.shape)
+    else:
+        return x.contiguous()
+    return wide.copy_(x)
 
 
 def build(case: Case) -> Inputs:
@@ -109,17 +134,14 @@ def build(case: Case) -> Inputs:
         return torch.randint(steps + 1, (case.batch,), generator=g)
 
     sizes = {"B": case.batch, "H": case.heads, "Q": case.num_queries, "K": case.num_keys, "1": 1}
-    leaves = {
-        "query": normal(case.batch, case.heads, case.num_queries, case.head_dim),
+    values = {
+        "query": normal(case.batch, case.heads, case.num_queries, case.head_dim) * case.spread,
         "key": normal(case.batch, case.heads, case.num_keys, case.head_dim),
         "value": normal(case.batch, case.heads, case.num_keys, case.value_dim),
     }
-    leaves = {name: lay_out(x.to(case.dtype), case.layout) for name, x in leaves.items()}
-    if case.bias_axes:
-        bias = normal(*(sizes[axis] for axis in case.bias_axes))
-        leaves["bias"] = bias.masked_fill(torch.rand(bias.shape, generator=g) < 0.2, -INF)
-        leaves["bias"] = leaves["bias"].to(case.dtype)
-    options = {
+    layouts = dict(zip(values, case.layouts))
+    leaves = {name: lay_out(x.to(case.dtype), layouts[name]) for name, x in values.items()}
+    options: dict[str, Any] = {
         "key_lengths": lengths(case.num_keys) if case.has_key_lengths else None,
         "query_lengths": lengths(case.num_queries) if case.has_query_lengths else None,
         "dropout_p": case.dropout_p,
@@ -127,18 +149,51 @@ def build(case: Case) -> Inputs:
         "return_weights": case.return_weights,
         "scale": 0.3 if case.seed % 3 == 0 else None,
     }
-    return Inputs({n: x.requires_grad_() for n, x in leaves.items()}, options)
+    if case.bias_axes:
+        bias = normal(*(sizes[axis] for axis in case.bias_axes)) * case.spread
+        excluded = torch.rand(bias.shape, generator=g) < 0.2
+        whole_rows = torch.rand((*bias.shape[:-1], 1), generator=g) < 0.05
+        bias = bias.masked_fill(excluded | whole_rows, -INF).to(case.dtype)
+        if len(case.bias_axes) == 4:
+            layouts["bias"] = case.layouts[0]
+            bias = lay_out(bias, layouts["bias"])
+        if case.learns_bias:
+            leaves["bias"] = bias
+        else:
+            options["bias"] = bias
+    return Inputs({n: x.requires_grad_() for n, x in leaves.items()}, options, layouts)
 
 
 def poison(inputs: Inputs) -> None:
-    """NaN into all padding of query, key and value."""
-    for lengths, names in (("key_lengths", ("key", "value")), ("query_lengths", ("query",))):
-        valid = inputs.options[lengths]
-        for name in names if valid is not None else ():
-            x = inputs.leaves[name].detach().clone(memory_format=torch.preserve_format)
-            for b, n in enumerate(valid.tolist()):
-                x[b, :, n:] = NAN
-            inputs.leaves[name] = x.requires_grad_()
+    """NaN into all padding of query, key and value, and into bias that no valid score takes."""
+    batch, heads, num_queries, _ = inputs.leaves["query"].shape
+    num_keys = inputs.leaves["key"].shape[2]
+    valid = {}
+    for name, steps in (("query_lengths", num_queries), ("key_lengths", num_keys)):
+        lengths = inputs.options[name]
+        if lengths is None:
+            lengths = torch.full((batch,), steps)
+        valid[name] = torch.arange(steps) < lengths[:, None]
+    rows, columns = ~valid["query_lengths"][:, None], ~valid["key_lengths"][:, None]
+    padding = {"query": rows, "key": columns, "value": columns}
+    for name, unused in padding.items():
+        _put_nan(inputs, inputs.leaves, name, unused[..., None])
+    unused = (rows[..., None] | columns[:, :, None]).expand(batch, heads, -1, -1)
+    for given in (inputs.leaves, inputs.options):
+        bias = given.get("bias")
+        if bias is None:
+            continue
+        for axis, size in enumerate((1,) * (4 - bias.dim()) + tuple(bias.shape)):
+            unused = unused.all(axis, keepdim=True) if size == 1 else unused
+        _put_nan(inputs, given, "bias", unused.view(bias.shape))
+
+
+def _put_nan(inputs: Inputs, given: dict[str, Any], name: str, where: Tensor) -> None:
+    x = given[name]
+    poisoned = x.detach().masked_fill(where, NAN)
+    if name in inputs.layouts:
+        poisoned = lay_out(poisoned, inputs.layouts[name])
+    given[name] = poisoned.requires_grad_(x.requires_grad)
 
 
 def outputs_and_gradients(
@@ -169,85 +224,6 @@ def takers(inputs: Inputs) -> list[str]:
     ]
 
 
-def by_loops(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    key_lengths: Tensor | None = None,
-    query_lengths: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    dropout_p: float = 0.0,
-    seed: int | None = None,
-    return_weights: bool = False,
-) -> Any:
-    """One query row at a time over its valid keys only."""
-    batch, heads, num_queries, head_dim = query.shape
-    num_keys = key.shape[2]
-    full = (batch, heads, num_queries, num_keys)
-    bias = query.new_zeros(full) if bias is None else bias.expand(full)
-    keep = keep_mask(seed, full, dropout_p, query.device) if seed is not None else None
-    scale = head_dim**-0.5 if scale is None else scale
-    result, weights = [], []
-    for b in range(batch):
-        keys = num_keys if key_lengths is None else int(key_lengths[b])
-        rows = num_queries if query_lengths is None else int(query_lengths[b])
-        for h in range(heads):
-            for i in range(num_queries):
-                row = query.new_zeros(num_keys)
-                mixed = query.new_zeros(value.shape[3])
-                if i < rows:
-                    scores = [
-                        (query[b, h, i] * key[b, h, j]).sum() * scale + bias[b, h, i, j]
-                        for j in range(keys)
-                    ]
-                    allowed = [j for j in range(keys) if scores[j] > -INF]
-                    total = sum((scores[j].exp() for j in allowed), query.new_zeros(()))
-                    for j in allowed:
-                        weight = scores[j].exp() / total
-                        if keep is not None:
-                            weight = weight * keep[b, h, i, j] / (1 - dropout_p)
-                        row = row + weight * torch.nn.functional.one_hot(torch.tensor(j), num_keys)
-                        mixed = mixed + weight * value[b, h, j]
-                weights.append(row)
-                result.append(mixed)
-    output = torch.stack(result).view(batch, heads, num_queries, -1)
-    return (output, torch.stack(weights).view(full)) if return_weights else output
-
-
-def eager(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    key_lengths: Tensor | None = None,
-    query_lengths: Tensor | None = None,
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    dropout_p: float = 0.0,
-    seed: int | None = None,
-    return_weights: bool = False,
-) -> Any:
-    """What one writes without the operator, all in the inputs' dtype: sets the allowed error."""
-    scores = query @ key.transpose(-2, -1) * (query.shape[3] ** -0.5 if scale is None else scale)
-    if bias is not None:
-        scores = scores + bias
-    if key_lengths is not None:
-        valid = torch.arange(key.shape[2]) < key_lengths[:, None]
-        scores = scores.masked_fill(~valid[:, None, None], -INF)
-    empty = (scores == -INF).all(-1, keepdim=True)
-    if query_lengths is not None:
-        rows = torch.arange(query.shape[2]) >= query_lengths[:, None]
-        empty = empty | rows[:, None, :, None]
-    weights = scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)
-    if seed is not None:
-        b, h, tq, tk = scores.shape
-        weights = weights * keep_mask(seed, (b, h, tq, tk), dropout_p, query.device)
-        weights = weights / (1 - dropout_p)
-    return (weights @ value, weights) if return_weights else weights @ value
-
-
 def assert_close(
     got: dict[str, Tensor], want: dict[str, Tensor], plain: dict[str, Tensor] | None, eps: float
 ) -> None:
@@ -265,7 +241,7 @@ def assert_close(
 
 def small(**options: Any) -> Inputs:
     """B2-H2-T3x4-D2 with full lengths, float64."""
-    case = Case(3, 2, 2, 3, 4, 2, 2, torch.float64, "dense", False, False, "", 0.0, False)
+    case = Case(3, 2, 2, 3, 4, 2, 2, torch.float64, DENSE, False, False, "", 0.0)
     inputs = build(case)
     inputs.options.update(options)
     return inputs

@@ -70,6 +70,9 @@ struct AttentionRowFacts {
   float* shift;  // (Tq,): log-sum-exp in base 2
   float* delta;  // (Tq,): sum of grad_out * out
   float* query;  // (Tq, D): query * scale in base 2
+  // (Tq, Dv), with a bias only, else null: grad_out without the rows that the bias leaves no key
+  // for.
+  float* grad_out;
 };
 
 // Gradients of keys and values [key_begin, key_end) of a head, padding included; what these keys

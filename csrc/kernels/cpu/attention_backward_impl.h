@@ -30,6 +30,7 @@ struct BackwardHead {
   int64_t batch, head;
   const float* query;
   const float* grad_out;
+  int64_t grad_out_stride;
   const float* out;
   const float* bias;         // null where there is none
   const float* log_sum_exp;  // (Tq,)
@@ -68,10 +69,9 @@ template <int N, int R>
 FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& tile, int64_t row,
                                 int64_t i, int64_t key, int keys, BackwardScratch& scratch) {
   const AttentionInputs& in = at.in;
-  const AttentionTensor<const float>& grad_out = at.grads.grad_out;
   Floats<N> scores[R], grads[R];
   dot_rows<N, R>(scratch.key, at.facts.query + row * in.head_dim, in.head_dim, in.head_dim, scores);
-  dot_rows<N, R>(scratch.value, at.grad_out + row * grad_out.step_stride, grad_out.step_stride,
+  dot_rows<N, R>(scratch.value, at.grad_out + row * at.grad_out_stride, at.grad_out_stride,
                  in.value_dim, grads);
   if (at.bias != nullptr) {
     for (int r = 0; r < R; ++r) scores[r] += bias_of_row<N>(at, row + r, key, keys);
@@ -92,11 +92,21 @@ FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& ti
   }
 }
 
+// Rows without result pass no gradient, whatever arrives there: 0 times NaN would be NaN.
+void copy_grad_out(const BackwardHead& at) {
+  const float* from = at.grads.grad_out.at(at.batch, at.head);
+  for (int64_t i = 0; i < at.in.rows(at.batch); ++i, from += at.grads.grad_out.step_stride) {
+    const bool empty = at.log_sum_exp[i] == __builtin_inff();
+    float* to = at.facts.grad_out + i * at.in.value_dim;
+    for (int64_t d = 0; d < at.in.value_dim; ++d) to[d] = empty ? 0.0f : from[d];
+  }
+}
+
 void fill_row_facts(const BackwardHead& at) {
-  const int64_t grad_stride = at.grads.grad_out.step_stride, out_stride = at.grads.out.step_stride;
+  const int64_t out_stride = at.grads.out.step_stride;
   for (int64_t i = 0; i < at.in.rows(at.batch); ++i) {
     at.facts.shift[i] = at.log_sum_exp[i] * kLog2E;
-    const float* grad = at.grad_out + i * grad_stride;
+    const float* grad = at.grad_out + i * at.grad_out_stride;
     const float* out = at.out + i * out_stride;
     // In the order of dot_rows, so that the difference to a row's only key is exactly 0.
     float delta = 0.0f;
@@ -141,9 +151,8 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
     if (rows - i == 2) fill_rows<N, 2>(at, tile, row + i, i, key, keys, scratch);
     if (rows - i == 1) fill_rows<N, 1>(at, tile, row + i, i, key, keys, scratch);
     if (grads.value.data != nullptr) {
-      add_product<N>(scratch.grad_value, scratch.weights,
-                     at.grad_out + row * grads.grad_out.step_stride, grads.grad_out.step_stride,
-                     rows, in.value_dim);
+      add_product<N>(scratch.grad_value, scratch.weights, at.grad_out + row * at.grad_out_stride,
+                     at.grad_out_stride, rows, in.value_dim);
     }
     if (grads.key.data != nullptr) {
       add_product<N>(scratch.grad_key, scratch.grad_scores, at.query + row * in.query.step_stride,
@@ -203,7 +212,8 @@ void attention_backward(const AttentionInputs& in, const AttentionGradients& gra
       batch,
       head,
       in.query.at(batch, head),
-      grads.grad_out.at(batch, head),
+      facts.grad_out != nullptr ? facts.grad_out : grads.grad_out.at(batch, head),
+      facts.grad_out != nullptr ? in.value_dim : grads.grad_out.step_stride,
       grads.out.at(batch, head),
       in.bias.data == nullptr
           ? nullptr
@@ -215,6 +225,7 @@ void attention_backward(const AttentionInputs& in, const AttentionGradients& gra
   const int64_t valid = std::min(key_end, in.keys(batch));
   const int64_t stride = attention_padded_head_dim(in.head_dim);
   if (valid > key_begin && in.rows(batch) > 0) {
+    if (facts.grad_out != nullptr) copy_grad_out(at);
     fill_row_facts(at);
     if (in.head_dim <= 4) {
       backward_keys<4>(at, key_begin, valid, grad_query, stride);

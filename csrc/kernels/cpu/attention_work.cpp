@@ -143,10 +143,12 @@ void attention_backward_all(const std::vector<AttentionBackwardCall>& calls,
     const AttentionInputs& in = call.in;
     const int64_t size = part_size[item.call];
     const bool split = parts[item.call] != nullptr;
-    const int64_t row_facts = (2 + in.head_dim) * in.num_queries;
+    const bool biased = in.bias.data != nullptr;
+    const int64_t row_facts = (2 + in.head_dim + (biased ? in.value_dim : 0)) * in.num_queries;
     const std::unique_ptr<float[]> memory(new float[row_facts + (split ? 0 : size)]);
     float* per_row = memory.get();
-    const AttentionRowFacts facts{per_row, per_row + in.num_queries, per_row + 2 * in.num_queries};
+    const AttentionRowFacts facts{per_row, per_row + in.num_queries, per_row + 2 * in.num_queries,
+                                  biased ? per_row + (2 + in.head_dim) * in.num_queries : nullptr};
     for (int64_t h = item.head_begin; h < item.head_end; ++h) {
       float* grad_query = memory.get() + row_facts;
       if (split) {

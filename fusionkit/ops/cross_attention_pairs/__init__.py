@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fusionkit.errors import FusionKitError
+from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cross_attention_pairs.cpu import cpu_reasons, run_cpu
@@ -50,7 +52,8 @@ def cross_attention_pairs(
     """Attend for every pair, as `cross_attention` does for one.
 
     Args:
-        pairs: any number of `AttentionPair`, of one dtype and device.
+        pairs: any number of `AttentionPair`, of one dtype and device. Under autocast they are cast
+            to its dtype.
         scale: factor on the scores of all pairs, default 1/sqrt(D) of each.
         dropout_p: probability in [0, 1) that a weight is dropped; each pair needs a seed then.
 
@@ -67,6 +70,7 @@ def cross_attention_pairs(
     >>> [out.shape[2] for out in cross_attention_pairs(pairs)]
     [2, 4]
     """
+    pairs = [_under_autocast(pair) for pair in pairs]
     for i, pair in enumerate(pairs):
         try:
             check_arguments(
@@ -80,3 +84,11 @@ def cross_attention_pairs(
     backend = choose("cross_attention_pairs", pairs, scale=scale, dropout_p=dropout_p)
     result: list[Tensor] = backend.run(pairs, scale=scale, dropout_p=dropout_p)
     return result
+
+
+def _under_autocast(pair: AttentionPair) -> AttentionPair:
+    query, key, value = pair[:3]
+    if not is_autocasting(query) or query.dtype == torch.float64:
+        return pair
+    dtype = torch.get_autocast_dtype(query.device.type)
+    return pair._replace(query=query.to(dtype), key=key.to(dtype), value=value.to(dtype))
