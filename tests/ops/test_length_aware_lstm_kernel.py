@@ -16,6 +16,7 @@ from fusionkit.ops import explain, force_backend
 from fusionkit.ops.backends import BackendError
 from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
+from fuzz import blocks
 from recurrent_cases import NAN, Case, assert_close, build, packed, poison, run
 
 EPS = torch.finfo(torch.float32).eps
@@ -45,10 +46,10 @@ def draw(seed: int) -> Case:
     )
 
 
-@pytest.mark.parametrize("block", range(6))
-def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, block: int) -> None:
+@pytest.mark.parametrize("seeds", blocks(0.2))
+def test_fuzz(extension: ModuleType, restore: None, unwritten_is_nan: None, seeds: range) -> None:
     """At most twice the error of packed PyTorch, padding neither read nor left unwritten."""
-    for seed in range(25 * block, 25 * block + 25):
+    for seed in seeds:
         case = draw(seed)
         inputs = build(case)
         torch.set_num_threads(1)
