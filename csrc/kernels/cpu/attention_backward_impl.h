@@ -74,12 +74,15 @@ FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& ti
   dot_rows<N, R>(scratch.value, at.grad_out + row * at.grad_out_stride, at.grad_out_stride,
                  in.value_dim, grads);
   if (at.bias != nullptr) {
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) scores[r] += bias_of_row<N>(at, row + r, key, keys);
   }
   Floats<N> weights[R];
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) weights[r] = exp2<N>(scores[r] - at.facts.shift[row + r]);
   Floats<N> factor[R] = {};
   if (in.dropout_p > 0.0) keep_factors<N, R>(at, tile, row, factor);
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     if (in.dropout_p > 0.0) grads[r] *= factor[r];
     const Floats<N> grad = weights[r] * (grads[r] - at.facts.delta[row + r]);

@@ -53,6 +53,7 @@ FUSIONKIT_INLINE Floats<N> store_scores(float* __restrict scores, const float* q
                                         Floats<N> largest) {
   Floats<N> result[R];
   dot_rows<N, R>(query, rows, stride, size, result);
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     store<N>(scores + r * N, result[r]);
     largest = maximum<N>(result[r], largest);

@@ -153,12 +153,13 @@ void add_product(float* sums, const float* tile, const float* rows, int64_t stri
 // sums[i] += sum_j tile[i][j] * rows[j] for R rows i of M lanes each; tile rows have N lanes.
 template <int N, int M, int R>
 FUSIONKIT_INLINE void add_rows(float* __restrict sums, const float* __restrict tile,
-                               const float* __restrict rows, int64_t stride, int count) {
+                               const float* __restrict rows, int64_t stride, int64_t count) {
   Floats<M> sum[R] = {};
-  for (int j = 0; j < count; ++j) {
+  for (int64_t j = 0; j < count; ++j) {
     const Floats<M> row = load<M>(rows + j * stride);
+    const float* weights = tile + j;
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) sum[i] += row * tile[i * N + j];
+    for (int i = 0; i < R; ++i) sum[i] += row * weights[i * N];
   }
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
