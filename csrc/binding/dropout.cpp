@@ -19,15 +19,14 @@ Tensor dropout(const Tensor& x, double p, const Tensor& seed) {
                   "fusionkit::dropout: x must be float32 on the CPU");
   STD_TORCH_CHECK(x.dim() >= 1, "fusionkit::dropout: x must have at least one axis");
   STD_TORCH_CHECK(p >= 0.0 && p < 1.0, "fusionkit::dropout: p must be in [0, 1), got ", p);
-  STD_TORCH_CHECK(
-      seed.scalar_type() == ScalarType::Long && seed.is_cpu() && seed.numel() == 1,
-      "fusionkit::dropout: seed must be one int64 on the CPU");
+  STD_TORCH_CHECK(seed.scalar_type() == ScalarType::Long && seed.is_cpu() && seed.numel() == 1,
+                  "fusionkit::dropout: seed must be one int64 on the CPU");
   const Tensor dense = torch::stable::contiguous(x);
   Tensor out = torch::stable::new_empty(x, x.sizes());
   if (x.numel() == 0) return out;
   const int64_t columns = x.size(x.dim() - 1), rows = x.numel() / columns;
-  STD_TORCH_CHECK(rows <= int64_t{UINT32_MAX} + 1,
-                  "fusionkit::dropout: more than 2**32 rows, got ", rows);
+  STD_TORCH_CHECK(rows <= int64_t{UINT32_MAX} + 1, "fusionkit::dropout: more than 2**32 rows, got ",
+                  rows);
   const float* from = dense.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
   const auto key = static_cast<uint64_t>(*seed.const_data_ptr<int64_t>());
