@@ -64,6 +64,14 @@ def is_autocasting(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
+def as_tensor(seed: int | Tensor | None) -> Tensor:
+    """A seed that `check_dropout` let pass for ``dropout_p > 0``, as the kernels take it."""
+    if isinstance(seed, Tensor):
+        return seed
+    assert seed is not None
+    return torch.scalar_tensor(seed, dtype=torch.int64)
+
+
 def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors, with views for those that came before, in a compiled graph only.
 

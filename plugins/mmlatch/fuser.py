@@ -34,7 +34,7 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, modalities: Sequence[str], size: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.modalities, self.size = tuple(modalities), size
+        self.modalities = tuple(modalities)
         self.pairs = tuple(combinations(self.modalities, 2))
         self.symmetric = nn.ModuleDict(
             {pair_name(*pair): SymmetricAttention(size, dropout) for pair in self.pairs}
@@ -63,7 +63,6 @@ class CrossModalAttention(nn.Module):
     ) -> dict[tuple[str, str], Tensor]:
         """m_pq of every pair of modalities; the attentions of all pairs run in one call."""
         attentions: list[AttentionPair] = []
-        dropout_p = 0.0
         for pair in self.pairs:
             module = cast(SymmetricAttention, self.symmetric[pair_name(*pair)])
             first, second = (streams[name] for name in pair)
@@ -71,9 +70,7 @@ class CrossModalAttention(nn.Module):
                 first, second, first_lengths=lengths, second_lengths=lengths
             )
             attentions += both
-        outputs = iter(
-            cross_attention_pairs(attentions, scale=self.size**-0.5, dropout_p=dropout_p)
-        )
+        outputs = iter(cross_attention_pairs(attentions, scale=module.scale, dropout_p=dropout_p))
         bimodal = {}
         for p, q in self.pairs:
             to_first = next(outputs).squeeze(1) + streams[q]

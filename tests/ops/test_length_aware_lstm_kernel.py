@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fusionkit.errors import DataError
-from fusionkit.ops import explain, force_backend
+from fusionkit.ops import explain, force_backend, length_aware_lstm, length_aware_lstm_group
 from fusionkit.ops.backends import BackendError
-from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
 
 from fuzz import blocks
 from recurrent_cases import NAN, Case, assert_close, build, packed, poison, run

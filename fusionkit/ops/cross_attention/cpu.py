@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart
+from fusionkit.ops.arguments import apart, as_tensor
 from fusionkit.ops.cross_attention.autograd import CrossAttention
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
@@ -52,10 +52,7 @@ def run_cpu(
         bias = bias.float()
     if scale is None:
         scale = 1.0 / math.sqrt(query.shape[3])
-    if dropout_p == 0.0:
-        seed = None
-    elif not isinstance(seed, Tensor):
-        seed = torch.tensor(seed, dtype=torch.int64)
+    seed = None if dropout_p == 0.0 else as_tensor(seed)
     if torch.is_grad_enabled() and (
         query.requires_grad
         or key.requires_grad

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart
+from fusionkit.ops.arguments import apart, as_tensor
 from fusionkit.ops.cross_attention.cpu import cpu_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import CrossAttentionPairs
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
@@ -19,7 +19,7 @@ def run_cpu(
 ) -> list[Tensor]:
     """Takes the checked arguments of `cross_attention_pairs`, as far as `cpu_reasons` is empty."""
     scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
-    seeds = [] if dropout_p == 0.0 else [_as_tensor(p.seed) for p in pairs]
+    seeds = [] if dropout_p == 0.0 else [as_tensor(p.seed) for p in pairs]
     key_lengths = _lengths([p.key_lengths for p in pairs], [p.key for p in pairs])
     query_lengths = _lengths([p.query_lengths for p in pairs], [p.query for p in pairs])
     tensors = [
@@ -50,10 +50,6 @@ def cpu_reasons(
         found = single_reasons(p.query, p.key, p.value, seed=seed)
         reasons += [f"pairs[{i}]: {reason}" for reason in found]
     return reasons
-
-
-def _as_tensor(seed: int | Tensor | None) -> Tensor:
-    return seed if isinstance(seed, Tensor) else torch.tensor(seed, dtype=torch.int64)
 
 
 def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:

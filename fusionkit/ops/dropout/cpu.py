@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import as_tensor
 from fusionkit.ops.extension import extension_status, raise_if_broken
 
 
@@ -28,8 +29,7 @@ class Dropout(torch.autograd.Function):
 
 def run_cpu(x: Tensor, p: float, seed: int | Tensor) -> Tensor:
     """Takes the checked arguments of `dropout`, as far as `cpu_reasons` is empty."""
-    if not isinstance(seed, Tensor):
-        seed = torch.tensor(seed, dtype=torch.int64)
+    seed = as_tensor(seed)
     if torch.is_grad_enabled() and x.requires_grad:
         result: Tensor = Dropout.apply(x, p, seed)  # type: ignore[no-untyped-call]
         return result

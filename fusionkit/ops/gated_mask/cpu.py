@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart
+from fusionkit.ops.arguments import apart, as_tensor
 from fusionkit.ops.extension import raise_if_broken
 from fusionkit.ops.gated_mask.autograd import GatedMask
 
@@ -23,11 +23,7 @@ def run_cpu(
     seed: int | Tensor | None = None,
 ) -> Tensor:
     """Takes the checked arguments of `gated_mask`, as far as `cpu_reasons` is empty."""
-    if dropout_p == 0.0:
-        seed = None
-    elif not isinstance(seed, Tensor):
-        assert seed is not None
-        seed = torch.scalar_tensor(seed, dtype=torch.int64)
+    seed = None if dropout_p == 0.0 else as_tensor(seed)
     if torch.is_grad_enabled() and _needs_gradient(x, gate_logits):
         x, *gate_logits = apart([x, *gate_logits])
         result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.extension import absence
 from fusionkit.ops.length_aware_lstm.cpu import cpu_reasons, run_cpu
@@ -115,8 +116,4 @@ def length_aware_lstm(
 
 def in_dtype_of_weights(input: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """The input, cast to the weights' dtype under autocast."""
-    device_type = input.device.type
-    autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(
-        device_type
-    )
-    return input.to(weights[0].dtype) if autocast and len(weights) else input
+    return input.to(weights[0].dtype) if is_autocasting(input) and len(weights) else input
