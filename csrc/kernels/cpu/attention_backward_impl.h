@@ -54,7 +54,7 @@ FUSIONKIT_INLINE Floats<N> bias_of_row(const BackwardHead& at, int64_t row, int6
 template <int N, int R>
 FUSIONKIT_INLINE void keep_factors(const BackwardHead& at, const PhiloxLanes<N>& tile, int64_t row,
                                    Floats<N> (&factor)[R]) {
-  const auto threshold = static_cast<uint32_t>(at.in.dropout_p * 4294967296.0);
+  const auto threshold = philox_threshold(at.in.dropout_p);
   const auto kept = static_cast<float>(1.0 / (1.0 - at.in.dropout_p));
   const PhiloxLanes<N> lanes =
       philox_at_row<N>(tile, at.random, static_cast<uint32_t>(row), static_cast<uint32_t>(at.head));
@@ -224,7 +224,7 @@ void attention_backward(const AttentionInputs& in, const AttentionGradients& gra
       grads.log_sum_exp + index * in.num_queries,
       grads.scores == nullptr ? nullptr : grads.scores + index * in.num_queries * in.num_keys,
       facts,
-      PhiloxKeys(in.seed)};
+      philox_keys(in.seed)};
   const int64_t valid = std::min(key_end, in.keys(batch));
   const int64_t stride = attention_padded_head_dim(in.head_dim);
   if (valid > key_begin && in.rows(batch) > 0) {

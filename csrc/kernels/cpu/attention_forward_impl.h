@@ -108,12 +108,13 @@ Floats<N> fill_scores(float* __restrict scores, const float* query, const Forwar
 // Weights that dropout takes are set to 0, the others grow.
 template <int N>
 void drop(float* weights, const ForwardHead& at, int64_t row, int64_t key, int64_t keys) {
-  const auto threshold = static_cast<uint32_t>(at.in.dropout_p * 4294967296.0);
+  const auto threshold = philox_threshold(at.in.dropout_p);
   const auto kept = static_cast<float>(1.0 / (1.0 - at.in.dropout_p));
   for (int64_t j = 0; j < keys; j += 4) {
     const PhiloxWords<N> words = philox_finish<N>(
-        philox_rows<N>(at.random, static_cast<uint32_t>((key + j) / 4), static_cast<uint32_t>(row),
-                       static_cast<uint32_t>(at.head), static_cast<uint32_t>(at.batch)),
+        philox_row_lanes<N>(at.random, static_cast<uint32_t>((key + j) / 4),
+                            static_cast<uint32_t>(row), static_cast<uint32_t>(at.head),
+                            static_cast<uint32_t>(at.batch)),
         at.random);
     for (int i = 0; i < 4 && j + i < keys; ++i) {
       float* weight = weights + (j + i) * N;
@@ -209,7 +210,7 @@ void attention_forward(const AttentionInputs& in, const AttentionOutputs& out, i
                        in.bias.data == nullptr ? nullptr
                                                : in.bias.data + batch * in.bias.batch_stride +
                                                      head * in.bias.head_stride,
-                       PhiloxKeys(in.seed)};
+                       philox_keys(in.seed)};
   const int64_t valid = in.keys(batch) == 0 ? 0 : std::min(row_end, in.rows(batch));
   int64_t row = row_begin;
   for (; row + kLanes <= valid; row += kLanes) {

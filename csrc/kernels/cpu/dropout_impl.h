@@ -10,8 +10,8 @@ namespace FUSIONKIT_ISA {
 void dropout(const float* x, float* out, int64_t columns, double p, uint64_t seed, int64_t begin,
              int64_t end) {
   constexpr int N = kLanes;
-  const PhiloxKeys keys(seed);
-  const auto threshold = static_cast<uint32_t>(p * 4294967296.0);
+  const PhiloxKeys keys = philox_keys(seed);
+  const auto threshold = philox_threshold(p);
   const auto kept = static_cast<float>(1.0 / (1.0 - p));
   for (int64_t column = 0; column < columns; column += N) {
     const int count = static_cast<int>(std::min<int64_t>(N, columns - column));

@@ -24,7 +24,7 @@ void fill_padded_shares(const GatedMaskInputs& in, const PhiloxKeys& keys, int64
                         int64_t time, int64_t rows, int64_t first_block, int64_t blocks,
                         float* share) {
   const auto kept = (Words<kLanes>)broadcast<kLanes>(kept_share(in));
-  const auto threshold = static_cast<uint32_t>(in.dropout_p * 4294967296.0);
+  const auto threshold = philox_threshold(in.dropout_p);
   philox_rows<kLanes>(keys, static_cast<uint32_t>(batch), static_cast<uint32_t>(time), rows,
                       static_cast<uint32_t>(first_block), static_cast<uint32_t>(blocks),
                       [&](Words<kLanes> words) {

@@ -9,6 +9,10 @@ namespace FUSIONKIT_ISA {
 namespace {
 
 constexpr int kPhiloxRounds = 10;
+constexpr uint32_t kPhiloxA = 0xD2511F53, kPhiloxB = 0xCD9E8D57;
+
+// Dropout keeps the elements whose word is at least this.
+inline uint32_t philox_threshold(double p) { return static_cast<uint32_t>(p * 4294967296.0); }
 
 // The keys of all rounds; in memory, where an instruction can take one for all of its lanes.
 struct PhiloxKeys {
@@ -25,6 +29,19 @@ inline PhiloxKeys philox_keys(uint64_t seed) {
     high += 0xBB67AE85;
   }
   return keys;
+}
+
+// One round on counters in lanes of 64 bits. The low half of each counts; anything may be above it,
+// since products ignore that.
+template <int N>
+FUSIONKIT_INLINE void philox_round(Products<N>& c0, Products<N>& c1, Products<N>& c2,
+                                   Products<N>& c3, const PhiloxKeys& keys, int round) {
+  const Products<N> p0 = multiply_low<N>(c0, kPhiloxA);
+  const Products<N> p1 = multiply_low<N>(c2, kPhiloxB);
+  c0 = (p1 >> 32) ^ c1 ^ keys.low[round];
+  c2 = (p0 >> 32) ^ c3 ^ keys.high[round];
+  c1 = p1;
+  c3 = p0;
 }
 
 // Lanes of 64 bits: lane i of the result is lane i of a for an even i and lane i - 1 of b for an
@@ -81,7 +98,6 @@ FUSIONKIT_INLINE void philox_rows(const PhiloxKeys& keys, uint32_t batch, uint32
   }
   const Products<N> low_half = Products<N>{} + 0xFFFFFFFFu;
   for (int64_t done = 0; done < rows * blocks; done += 2 * kBlocks) {
-    // The low half of each lane counts; anything may be above it, since products ignore that.
     Products<N> c0[2], c1[2], c2[2], c3[2];
     for (int v = 0; v < 2; ++v) {
       c0[v] = column[v] + uint64_t{first_block};
@@ -91,14 +107,7 @@ FUSIONKIT_INLINE void philox_rows(const PhiloxKeys& keys, uint32_t batch, uint32
     }
 #pragma GCC unroll 10
     for (int round = 0; round < kPhiloxRounds; ++round) {
-      for (int v = 0; v < 2; ++v) {
-        const Products<N> p0 = multiply_low<N>(c0[v], 0xD2511F53);
-        const Products<N> p1 = multiply_low<N>(c2[v], 0xCD9E8D57);
-        c0[v] = (p1 >> 32) ^ c1[v] ^ keys.low[round];
-        c2[v] = (p0 >> 32) ^ c3[v] ^ keys.high[round];
-        c1[v] = p1;
-        c3[v] = p0;
-      }
+      for (int v = 0; v < 2; ++v) philox_round<N>(c0[v], c1[v], c2[v], c3[v], keys, round);
     }
     for (int v = 0; v < 2; ++v) {
       const Products<N> first = (c0[v] & low_half) | (c1[v] << 32);

@@ -1,27 +1,11 @@
 // Philox-4x32-10 (see philox.h) for the rows and columns of an attention tile, a counter a lane.
 #pragma once
 
-#include "simd.h"
+#include "philox.h"
 
 namespace fusionkit {
 namespace FUSIONKIT_ISA {
 namespace {
-
-constexpr uint32_t kPhiloxA = 0xD2511F53, kPhiloxB = 0xCD9E8D57;
-
-// The keys of all rounds.
-struct PhiloxKeys {
-  uint64_t first[10];
-  uint64_t second[10];
-
-  explicit PhiloxKeys(uint64_t seed) {
-    auto a = static_cast<uint32_t>(seed), b = static_cast<uint32_t>(seed >> 32);
-    for (int round = 0; round < 10; ++round, a += 0x9E3779B9, b += 0xBB67AE85) {
-      first[round] = a;
-      second[round] = b;
-    }
-  }
-};
 
 // Counters after the first round; that round is nearly the same for all lanes.
 template <int N>
@@ -31,15 +15,15 @@ struct PhiloxLanes {
 
 // One column block, rows row .. row + N - 1.
 template <int N>
-FUSIONKIT_INLINE PhiloxLanes<N> philox_rows(const PhiloxKeys& keys, uint32_t column_block,
-                                            uint32_t row, uint32_t head, uint32_t batch) {
+FUSIONKIT_INLINE PhiloxLanes<N> philox_row_lanes(const PhiloxKeys& keys, uint32_t column_block,
+                                                 uint32_t row, uint32_t head, uint32_t batch) {
   const uint64_t p0 = uint64_t{kPhiloxA} * column_block, p1 = uint64_t{kPhiloxB} * head;
   const Words<N> zero{};
   Words<N> lane;
   for (int i = 0; i < N; ++i) lane[i] = static_cast<uint32_t>(i);
-  return {(lane + row) ^ static_cast<uint32_t>(p1 >> 32 ^ keys.first[0]),
+  return {(lane + row) ^ static_cast<uint32_t>(p1 >> 32 ^ keys.low[0]),
           zero + static_cast<uint32_t>(p1),
-          zero + static_cast<uint32_t>(p0 >> 32 ^ batch ^ keys.second[0]),
+          zero + static_cast<uint32_t>(p0 >> 32 ^ batch ^ keys.high[0]),
           zero + static_cast<uint32_t>(p0)};
 }
 
@@ -52,9 +36,9 @@ FUSIONKIT_INLINE PhiloxLanes<N> philox_tile(const PhiloxKeys& keys, uint32_t col
   for (int i = 0; i < N; ++i) {
     const uint64_t p0 = uint64_t{kPhiloxA} * (column_block + static_cast<uint32_t>(i / 4));
     lanes.c0[i] =
-        static_cast<uint32_t>(p1 >> 32 ^ keys.first[0]) ^ (row + static_cast<uint32_t>(i % 4));
+        static_cast<uint32_t>(p1 >> 32 ^ keys.low[0]) ^ (row + static_cast<uint32_t>(i % 4));
     lanes.c1[i] = static_cast<uint32_t>(p1);
-    lanes.c2[i] = static_cast<uint32_t>(p0 >> 32 ^ batch ^ keys.second[0]);
+    lanes.c2[i] = static_cast<uint32_t>(p0 >> 32 ^ batch ^ keys.high[0]);
     lanes.c3[i] = static_cast<uint32_t>(p0);
   }
   return lanes;
@@ -67,7 +51,7 @@ FUSIONKIT_INLINE PhiloxLanes<N> philox_at_row(PhiloxLanes<N> tile, const PhiloxK
   const uint64_t p1 = uint64_t{kPhiloxB} * head;
   Words<N> lane;
   for (int i = 0; i < N; ++i) lane[i] = static_cast<uint32_t>(i % 4);
-  tile.c0 = (lane + row) ^ static_cast<uint32_t>(p1 >> 32 ^ keys.first[0]);
+  tile.c0 = (lane + row) ^ static_cast<uint32_t>(p1 >> 32 ^ keys.low[0]);
   return tile;
 }
 
@@ -76,23 +60,15 @@ struct PhiloxWords {
   Words<N> word[4];
 };
 
-// The other nine rounds. Lanes of 64 bits hold a counter in their low half and anything above: the
-// products ignore it. Even and odd lanes take turns.
+// The other nine rounds, for even and odd lanes.
 template <int N>
 FUSIONKIT_INLINE PhiloxWords<N> philox_finish(const PhiloxLanes<N>& lanes, const PhiloxKeys& keys) {
   Products<N> c[2][4] = {
       {(Products<N>)lanes.c0, (Products<N>)lanes.c1, (Products<N>)lanes.c2, (Products<N>)lanes.c3}};
   for (int i = 0; i < 4; ++i) c[1][i] = c[0][i] >> 32;
 #pragma GCC unroll 9
-  for (int round = 1; round < 10; ++round) {
-    for (auto& half : c) {
-      const Products<N> p0 = multiply_low<N>(half[0], kPhiloxA);
-      const Products<N> p1 = multiply_low<N>(half[2], kPhiloxB);
-      half[0] = (p1 >> 32) ^ half[1] ^ keys.first[round];
-      half[2] = (p0 >> 32) ^ half[3] ^ keys.second[round];
-      half[1] = p1;
-      half[3] = p0;
-    }
+  for (int round = 1; round < kPhiloxRounds; ++round) {
+    for (auto& half : c) philox_round<N>(half[0], half[1], half[2], half[3], keys, round);
   }
   PhiloxWords<N> words;
   for (int i = 0; i < 4; ++i) {
