@@ -46,63 +46,37 @@ void add_bias(float* scores, const ForwardHead& at, int64_t row, int rows, int64
   }
 }
 
-// Scores of R keys, and the largest of each lane so far.
-template <int N, int R>
-FUSIONKIT_INLINE Floats<N> store_scores(float* __restrict scores, const float* query,
-                                        const float* rows, int64_t stride, int64_t size,
-                                        Floats<N> largest) {
-  Floats<N> result[R];
-  dot_rows<N, R>(query, rows, stride, size, result);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    store<N>(scores + r * N, result[r]);
-    largest = maximum<N>(result[r], largest);
-  }
-  return largest;
-}
+// Scores of the rows in the lanes with parts of the keys, and the largest of each lane so far.
+template <int N>
+struct ScoreParts {
+  float* scores;
+  const float* query;
+  const float* rows;
+  int64_t stride;
+  int64_t size;
+  Floats<N> largest;
 
-// Scores of the rows in the lanes with `keys` keys from `key` on; returns the largest of each lane.
-// Keys go in equal groups of at most 8: a small last group would wait for its own sums.
+  template <int R>
+  FUSIONKIT_INLINE void run(int64_t first) {
+    Floats<N> result[R];
+    dot_rows<N, R>(query, rows + first * stride, stride, size, result);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      store<N>(scores + (first + r) * N, result[r]);
+      largest = maximum<N>(result[r], largest);
+    }
+  }
+};
+
+// Scores with `keys` keys from `key` on; returns the largest of each lane.
 template <int N>
 Floats<N> fill_scores(float* __restrict scores, const float* query, const ForwardHead& at,
                       int64_t key, int64_t keys) {
-  const int64_t stride = at.in.key.step_stride, size = at.in.head_dim;
-  Floats<N> largest = broadcast<N>(-__builtin_inff());
-  const int64_t groups = (keys + 7) / 8;
-  int64_t j = 0;
-  for (int64_t group = 0; group < groups; ++group) {
-    const int64_t n = (keys - j + groups - group - 1) / (groups - group);
-    float* to = scores + j * N;
-    const float* rows = at.key + (key + j) * stride;
-    switch (n) {
-      case 1:
-        largest = store_scores<N, 1>(to, query, rows, stride, size, largest);
-        break;
-      case 2:
-        largest = store_scores<N, 2>(to, query, rows, stride, size, largest);
-        break;
-      case 3:
-        largest = store_scores<N, 3>(to, query, rows, stride, size, largest);
-        break;
-      case 4:
-        largest = store_scores<N, 4>(to, query, rows, stride, size, largest);
-        break;
-      case 5:
-        largest = store_scores<N, 5>(to, query, rows, stride, size, largest);
-        break;
-      case 6:
-        largest = store_scores<N, 6>(to, query, rows, stride, size, largest);
-        break;
-      case 7:
-        largest = store_scores<N, 7>(to, query, rows, stride, size, largest);
-        break;
-      default:
-        largest = store_scores<N, 8>(to, query, rows, stride, size, largest);
-        break;
-    }
-    j += n;
-  }
-  return largest;
+  const int64_t stride = at.in.key.step_stride;
+  ScoreParts<N> parts{scores, query,          at.key + key * stride,
+                      stride, at.in.head_dim, broadcast<N>(-__builtin_inff())};
+  in_equal_parts(keys, parts);
+  return parts.largest;
 }
 
 // Weights that dropout takes are set to 0, the others grow.

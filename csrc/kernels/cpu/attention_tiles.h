@@ -110,44 +110,63 @@ void add_columns(float* __restrict sums, const float* __restrict tile, const flo
   }
 }
 
-// The same for any number of columns, in equal parts of at most 8.
+// Calls part.run<n>(first) for equal parts of at most 8 of `count`: a small last part would wait
+// for its own sums.
+template <class Part>
+FUSIONKIT_INLINE void in_equal_parts(int64_t count, Part&& part) {
+  const int64_t parts = (count + 7) / 8;
+  int64_t first = 0;
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t n = (count - first + parts - i - 1) / (parts - i);
+    switch (n) {
+      case 1:
+        part.template run<1>(first);
+        break;
+      case 2:
+        part.template run<2>(first);
+        break;
+      case 3:
+        part.template run<3>(first);
+        break;
+      case 4:
+        part.template run<4>(first);
+        break;
+      case 5:
+        part.template run<5>(first);
+        break;
+      case 6:
+        part.template run<6>(first);
+        break;
+      case 7:
+        part.template run<7>(first);
+        break;
+      default:
+        part.template run<8>(first);
+        break;
+    }
+    first += n;
+  }
+}
+
+// The same for any number of columns.
+template <int N>
+struct ColumnParts {
+  float* sums;
+  const float* tile;
+  const float* rows;
+  int64_t stride;
+  int64_t count;
+
+  template <int C>
+  FUSIONKIT_INLINE void run(int64_t first) {
+    add_columns<N, C>(sums + first * N, tile, rows + first, stride, count);
+  }
+};
+
 template <int N>
 void add_product(float* sums, const float* tile, const float* rows, int64_t stride, int64_t count,
                  int64_t size) {
-  const int64_t parts = (size + 7) / 8;
-  int64_t c = 0;
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t n = (size - c + parts - part - 1) / (parts - part);
-    float* to = sums + c * N;
-    const float* from = rows + c;
-    switch (n) {
-      case 1:
-        add_columns<N, 1>(to, tile, from, stride, count);
-        break;
-      case 2:
-        add_columns<N, 2>(to, tile, from, stride, count);
-        break;
-      case 3:
-        add_columns<N, 3>(to, tile, from, stride, count);
-        break;
-      case 4:
-        add_columns<N, 4>(to, tile, from, stride, count);
-        break;
-      case 5:
-        add_columns<N, 5>(to, tile, from, stride, count);
-        break;
-      case 6:
-        add_columns<N, 6>(to, tile, from, stride, count);
-        break;
-      case 7:
-        add_columns<N, 7>(to, tile, from, stride, count);
-        break;
-      default:
-        add_columns<N, 8>(to, tile, from, stride, count);
-        break;
-    }
-    c += n;
-  }
+  in_equal_parts(size, ColumnParts<N>{sums, tile, rows, stride, count});
 }
 
 // sums[i] += sum_j tile[i][j] * rows[j] for R rows i of M lanes each; tile rows have N lanes.
