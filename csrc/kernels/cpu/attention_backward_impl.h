@@ -13,14 +13,15 @@ namespace {
 
 constexpr int64_t kRowBlock = 64;
 
+// Side by side in one buffer: at a fixed distance of some KiB they would share few sets of level 1.
 struct BackwardScratch {
-  alignas(64) float key[kMaxHeadDim * kLanes];         // (D, lanes)
-  alignas(64) float value[kMaxHeadDim * kLanes];       // (Dv, lanes)
-  alignas(64) float key_rows[kMaxHeadDim * kLanes];    // (lanes, D), padded, times scale
-  alignas(64) float grad_key[kMaxHeadDim * kLanes];    // (D, lanes)
-  alignas(64) float grad_value[kMaxHeadDim * kLanes];  // (Dv, lanes)
-  alignas(64) float weights[kRowBlock * kLanes];       // (rows, lanes), after dropout
-  alignas(64) float grad_scores[kRowBlock * kLanes];   // (rows, lanes)
+  float* key;          // (D, lanes)
+  float* value;        // (Dv, lanes)
+  float* key_rows;     // (lanes, D), padded, times scale
+  float* grad_key;     // (D, lanes)
+  float* grad_value;   // (Dv, lanes)
+  float* weights;      // (rows, lanes), after dropout
+  float* grad_scores;  // (rows, lanes)
 };
 
 // One head of a sample: the call, and the pointers that belong to the head.
@@ -67,7 +68,7 @@ FUSIONKIT_INLINE void keep_factors(const BackwardHead& at, const PhiloxLanes<N>&
 // Weights and gradients of the scores of R rows, block-local rows `i` on, global rows `row` on.
 template <int N, int R>
 FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& tile, int64_t row,
-                                int64_t i, int64_t key, int keys, BackwardScratch& scratch) {
+                                int64_t i, int64_t key, int keys, const BackwardScratch& scratch) {
   const AttentionInputs& in = at.in;
   Floats<N> scores[R], grads[R];
   dot_rows<N, R>(scratch.key, at.facts.query + row * in.head_dim, in.head_dim, in.head_dim, scores);
@@ -106,28 +107,28 @@ void copy_grad_out(const BackwardHead& at) {
 }
 
 void fill_row_facts(const BackwardHead& at) {
-  const int64_t out_stride = at.grads.out.step_stride;
-  for (int64_t i = 0; i < at.in.rows(at.batch); ++i) {
+  const int64_t rows = at.in.rows(at.batch), out_stride = at.grads.out.step_stride;
+  for (int64_t i = 0; i < rows; i += 4) {
+    const int real = static_cast<int>(std::min<int64_t>(4, rows - i));
+    // With the bits of dot_rows, so that the difference to a row's only key is exactly 0.
+    store_first<4>(at.facts.delta + i,
+                   dot_four(at.grad_out + i * at.grad_out_stride, at.grad_out_stride,
+                            at.out + i * out_stride, out_stride, real, at.in.value_dim),
+                   real);
+  }
+  for (int64_t i = 0; i < rows; ++i) {
     at.facts.shift[i] = at.log_sum_exp[i] * kLog2E;
-    const float* grad = at.grad_out + i * at.grad_out_stride;
-    const float* out = at.out + i * out_stride;
-    // In the order of dot_rows, so that the difference to a row's only key is exactly 0.
-    float delta = 0.0f;
-    for (int64_t d = 0; d < at.in.value_dim; ++d) delta += grad[d] * out[d];
-    at.facts.delta[i] = delta;
     // Scaled as in the forward pass, so that the scores have the same bits: weights that differ by
     // rounding from those in `out` would not match delta.
-    const float* query = at.query + i * at.in.query.step_stride;
-    float* scaled = at.facts.query + i * at.in.head_dim;
-    const float factor = at.in.scale * kLog2E;
-    for (int64_t d = 0; d < at.in.head_dim; ++d) scaled[d] = query[d] * factor;
+    copy_row(at.facts.query + i * at.in.head_dim, at.query + i * at.in.query.step_stride,
+             at.in.head_dim, at.in.scale * kLog2E);
   }
 }
 
 // N keys at once, `keys` of them real; adds to grad_query, whose rows have M lanes a piece.
 template <int N, int M>
 void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_query, int64_t stride,
-                   BackwardScratch& scratch) {
+                   const BackwardScratch& scratch) {
   const AttentionInputs& in = at.in;
   const AttentionGradients& grads = at.grads;
   const float* key_rows = in.key.at(at.batch, at.head) + key * in.key.step_stride;
@@ -136,9 +137,8 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
                 in.value.step_stride, keys, in.value_dim, 1.0f);
   for (int j = 0; j < keys; ++j) {
     float* to = scratch.key_rows + j * stride;
-    const float* from = key_rows + j * in.key.step_stride;
-    for (int64_t d = 0; d < in.head_dim; ++d) to[d] = from[d] * in.scale;
-    for (int64_t d = in.head_dim; d < stride; ++d) to[d] = 0.0f;
+    store<M>(to + stride - M, Floats<M>{});
+    copy_row(to, key_rows + j * in.key.step_stride, in.head_dim, in.scale);
   }
   std::memset(scratch.grad_key, 0, sizeof(float) * N * in.head_dim);
   std::memset(scratch.grad_value, 0, sizeof(float) * N * in.value_dim);
@@ -179,7 +179,16 @@ void backward_tile(const BackwardHead& at, int64_t key, int keys, float* grad_qu
 template <int M>
 void backward_keys(const BackwardHead& at, int64_t begin, int64_t end, float* grad_query,
                    int64_t stride) {
+  alignas(64) float memory[(5 * kMaxHeadDim + 2 * kRowBlock) * kLanes];
+  const int64_t head = stride * kLanes, value = at.in.value_dim * kLanes;
   BackwardScratch scratch;
+  scratch.key = memory;
+  scratch.value = scratch.key + head;
+  scratch.key_rows = scratch.value + value;
+  scratch.grad_key = scratch.key_rows + head;
+  scratch.grad_value = scratch.grad_key + head;
+  scratch.weights = scratch.grad_value + value;
+  scratch.grad_scores = scratch.weights + kRowBlock * kLanes;
   int64_t key = begin;
   for (; key + kLanes <= end; key += kLanes) {
     backward_tile<kLanes, M>(at, key, kLanes, grad_query, stride, scratch);

@@ -103,6 +103,15 @@ template <int N>
 Floats<N> to_weights(float* scores, Floats<N> shift, int64_t keys) {
   Floats<N> total{};
   int64_t j = 0;
+  if constexpr (N < kLanes) {
+    // Few rows: several keys share a vector.
+    constexpr int kKeys = kLanes / N;
+    alignas(64) float lanes[kLanes];
+    for (int i = 0; i < kLanes; i += N) store<N>(lanes + i, shift);
+    j = keys / kKeys * kKeys;
+    store<kLanes>(lanes, to_weights<kLanes>(scores, load<kLanes>(lanes), keys / kKeys));
+    for (int i = 0; i < kLanes; i += N) total += load<N>(lanes + i);
+  }
   for (; j + 8 <= keys; j += 8) {
     Floats<N> sum{};
 #pragma GCC unroll 8

@@ -26,24 +26,46 @@ FUSIONKIT_INLINE Block4x4 transposed(const Block4x4& in) {
            __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)}};
 }
 
+// Of 4 rows only the first `real` are read, the others are 0.
+FUSIONKIT_INLINE Block4x4 load_block(const float* rows, int64_t stride, int real) {
+  Block4x4 block{};
+  if (real == 4) {
+    for (int r = 0; r < 4; ++r) block.row[r] = load<4>(rows + r * stride);
+  } else {
+    for (int r = 0; r < real; ++r) block.row[r] = load<4>(rows + r * stride);
+  }
+  return block;
+}
+
+// Calls each(d) so that [d, d + 4) cover [0, size), the last ones twice where 4 does not divide
+// size.
+template <class Each>
+FUSIONKIT_INLINE void in_fours(int64_t size, Each&& each) {
+  for (int64_t d = 0; d + 4 <= size; d += 4) each(d);
+  if (size % 4 != 0) each(size - 4);
+}
+
 // tile[d][i] = rows[i][d] * factor for i < count, 0 in the other lanes.
 template <int N>
 void pack_lanes(float* __restrict tile, const float* __restrict rows, int64_t stride, int count,
                 int64_t size, float factor) {
-  for (int i = 0; i < N; i += 4) {
-    int64_t d = 0;
-    for (; d + 4 <= size; d += 4) {
-      Block4x4 block{};
-      for (int r = 0; r < 4; ++r) {
-        if (i + r < count) block.row[r] = load<4>(rows + (i + r) * stride + d) * factor;
+  for (int i = 0; i < N; i += 4, rows += 4 * stride) {
+    const int real = std::min(4, count - i);
+    if (real <= 0) {
+      for (int64_t d = 0; d < size; ++d) store<4>(tile + d * N + i, Floats<4>{});
+    } else if (size < 4) {
+      for (int64_t d = 0; d < size; ++d) {
+        for (int r = 0; r < 4; ++r) {
+          tile[d * N + i + r] = r < real ? rows[r * stride + d] * factor : 0.0f;
+        }
       }
-      block = transposed(block);
-      for (int r = 0; r < 4; ++r) store<4>(tile + (d + r) * N + i, block.row[r]);
-    }
-    for (; d < size; ++d) {
-      for (int r = i; r < i + 4; ++r) {
-        tile[d * N + r] = r < count ? rows[r * stride + d] * factor : 0.0f;
-      }
+    } else {
+      in_fours(size, [&](int64_t d) {
+        Block4x4 block = load_block(rows + d, stride, real);
+        for (int r = 0; r < 4; ++r) block.row[r] *= factor;
+        block = transposed(block);
+        for (int r = 0; r < 4; ++r) store<4>(tile + (d + r) * N + i, block.row[r]);
+      });
     }
   }
 }
@@ -53,19 +75,52 @@ template <int N>
 void unpack_lanes(float* __restrict rows, int64_t stride, const float* __restrict tile, int count,
                   int64_t size, float factor) {
   for (int i = 0; i < count; i += 4) {
-    int64_t d = 0;
-    for (; d + 4 <= size; d += 4) {
+    const int end = std::min(i + 4, count);
+    if (size < 4) {
+      for (int64_t d = 0; d < size; ++d) {
+        for (int r = i; r < end; ++r) rows[r * stride + d] = tile[d * N + r] * factor;
+      }
+      continue;
+    }
+    in_fours(size, [&](int64_t d) {
       Block4x4 block;
       for (int r = 0; r < 4; ++r) block.row[r] = load<4>(tile + (d + r) * N + i) * factor;
       block = transposed(block);
-      for (int r = 0; r < 4 && i + r < count; ++r) {
-        store<4>(rows + (i + r) * stride + d, block.row[r]);
-      }
-    }
-    for (; d < size; ++d) {
-      for (int r = i; r < count && r < i + 4; ++r) rows[r * stride + d] = tile[d * N + r] * factor;
-    }
+      for (int r = i; r < end; ++r) store<4>(rows + r * stride + d, block.row[r - i]);
+    });
   }
+}
+
+// result[i] = sum_d a[i][d] * b[i][d] for 4 rows, the first `real` of them read; in the order of
+// dot_rows, so with its bits.
+FUSIONKIT_INLINE Floats<4> dot_four(const float* a, int64_t a_stride, const float* b,
+                                    int64_t b_stride, int real, int64_t size) {
+  Floats<4> sum{};
+  int64_t d = 0;
+  for (; d + 4 <= size; d += 4) {
+    const Block4x4 left = transposed(load_block(a + d, a_stride, real));
+    const Block4x4 right = transposed(load_block(b + d, b_stride, real));
+    for (int c = 0; c < 4; ++c) sum += left.row[c] * right.row[c];
+  }
+  for (; d < size; ++d) {
+    Floats<4> left{}, right{};
+    for (int r = 0; r < real; ++r) {
+      left[r] = a[r * a_stride + d];
+      right[r] = b[r * b_stride + d];
+    }
+    sum += left * right;
+  }
+  return sum;
+}
+
+// to[d] = from[d] * factor for d < size.
+FUSIONKIT_INLINE void copy_row(float* __restrict to, const float* __restrict from, int64_t size,
+                               float factor) {
+  if (size < 4) {
+    for (int64_t d = 0; d < size; ++d) to[d] = from[d] * factor;
+    return;
+  }
+  in_fours(size, [&](int64_t d) { store<4>(to + d, load<4>(from + d) * factor); });
 }
 
 // result[r] = sum_d lanes[d] * rows[r][d] for R rows.

@@ -1,6 +1,7 @@
 #include "attention_work.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "dispatch.h"
@@ -94,6 +95,13 @@ std::vector<Item> backward_items(const std::vector<AttentionBackwardCall>& calls
   return items;
 }
 
+void copy_floats(float* to, const float* from, int64_t size) {
+  constexpr int64_t kStep = 4;
+  int64_t d = 0;
+  for (; d + kStep <= size; d += kStep) std::memcpy(to + d, from + d, kStep * sizeof(float));
+  for (; d < size; ++d) to[d] = from[d];
+}
+
 // The sum of the parts' gradients of the query, in the order of the parts.
 void write_grad_query(const AttentionBackwardCall& call, int64_t batch, int64_t head,
                       const float* parts, int64_t count, int64_t part_size) {
@@ -101,10 +109,13 @@ void write_grad_query(const AttentionBackwardCall& call, int64_t batch, int64_t 
   const int64_t stride = attention_padded_head_dim(in.head_dim);
   float* to = call.grads.query.at(batch, head);
   for (int64_t i = 0; i < in.num_queries; ++i, to += call.grads.query.step_stride) {
-    const bool valid = i < in.rows(batch);
-    for (int64_t d = 0; d < in.head_dim; ++d) {
-      to[d] = valid ? parts[i * stride + d] : 0.0f;
-      for (int64_t s = 1; valid && s < count; ++s) to[d] += parts[s * part_size + i * stride + d];
+    if (i >= in.rows(batch)) {
+      std::fill_n(to, in.head_dim, 0.0f);
+      continue;
+    }
+    copy_floats(to, parts + i * stride, in.head_dim);
+    for (int64_t s = 1; s < count; ++s) {
+      for (int64_t d = 0; d < in.head_dim; ++d) to[d] += parts[s * part_size + i * stride + d];
     }
   }
 }
