@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from fusionkit.evaluation.metric_set import MetricSet
     from fusionkit.ops.backends import Backend
     from fusionkit.registry.hookspecs import hookimpl
-    from fusionkit.registry.method import Callback, ConvertedCheckpoint, Method, MethodConfig
+    from fusionkit.registry.method import (
+        AuxiliaryObjective,
+        Callback,
+        ConvertedCheckpoint,
+        Method,
+        MethodConfig,
+        TrainingMemory,
+    )
 
 _HOMES = {
     "fusionkit.api": (
@@ -45,12 +52,15 @@ _HOMES = {
     "fusionkit.evaluation.metric_set": "MetricSet",
     "fusionkit.ops.backends": "Backend",
     "fusionkit.registry.hookspecs": "hookimpl",
-    "fusionkit.registry.method": "Callback ConvertedCheckpoint Method MethodConfig",
+    "fusionkit.registry.method": (
+        "AuxiliaryObjective Callback ConvertedCheckpoint Method MethodConfig TrainingMemory"
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 _SUBPACKAGES = ("data", "evaluation", "nn", "ops", "registry", "testing", "training")
 
 __all__ = [
+    "AuxiliaryObjective",
     "Backend",
     "Callback",
     "CheckpointError",
@@ -67,6 +77,7 @@ __all__ = [
     "MultimodalBatch",
     "MultimodalDataset",
     "SequenceStore",
+    "TrainingMemory",
     "__version__",
     "create",
     "evaluate",

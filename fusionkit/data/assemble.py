@@ -44,7 +44,9 @@ def assemble_dataset(
         DataError: the samples are unusable (see `validate_store`), a split is empty, or a sample is
             in two splits.
     """
-    store, repairs = validate_store(store, spec, where=where, nonfinite=config.nonfinite)
+    store, repairs = validate_store(
+        store, spec, where=where, nonfinite=config.nonfinite, missing=config.missing
+    )
     _check_splits(store, splits, where)
     raw = {split: store.select(splits[split]) for split in SPLITS}
     unknown = sorted(set(config.centre) - set(spec.modalities))
@@ -53,9 +55,11 @@ def assemble_dataset(
             f"data.centre: {where} has no modality {unknown[0]!r}"
             + suggest(unknown[0], spec.modalities)
         )
-    preparation = Preparation(config.centre, config.deltas)
+    preparation = Preparation(config.centre, config.deltas, missing=config.missing)
     if config.normalise:
-        preparation = Preparation.fit(raw["train"], centre=config.centre, deltas=config.deltas)
+        preparation = Preparation.fit(
+            raw["train"], centre=config.centre, deltas=config.deltas, missing=config.missing
+        )
     ready = {split: preparation.apply(samples) for split, samples in raw.items()}
     return MultimodalDataset(
         name=name,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionkit.data.source import Missing
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 
@@ -20,6 +21,7 @@ class Preparation:
     """Optional centring and frame differences, then (x - mean) / std for each feature.
 
     Args:
+        missing: ``zeros`` fills modalities of length 0 afterwards, see `DataConfig`.
         centre: modalities whose features lose their mean over each sample, as cepstral mean
             normalisation does with a speaker: where someone stands, how tall someone is.
         deltas: append x[t] - x[t-1] (0 at the first frame) to the features: D_m becomes 2 D_m.
@@ -30,10 +32,16 @@ class Preparation:
     deltas: bool = False
     mean: Mapping[str, Array] = field(default_factory=dict)
     std: Mapping[str, Array] = field(default_factory=dict)
+    missing: Missing = "error"
 
     @classmethod
     def fit(
-        cls, store: SequenceStore, *, centre: Sequence[str] = (), deltas: bool = False
+        cls,
+        store: SequenceStore,
+        *,
+        centre: Sequence[str] = (),
+        deltas: bool = False,
+        missing: Missing = "error",
     ) -> Preparation:
         """Mean and deviation over all frames of ``store``; a constant feature gets std 1."""
         expanded = cls(tuple(centre), deltas).apply(store)
@@ -42,7 +50,7 @@ class Preparation:
             mean[modality] = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
             spread = flat.std(axis=0, dtype=np.float64).astype(np.float32)
             std[modality] = np.where(spread > 1e-6, spread, 1).astype(np.float32)
-        return cls(tuple(centre), deltas, mean, std)
+        return cls(tuple(centre), deltas, mean, std, missing)
 
     def apply(self, store: SequenceStore) -> SequenceStore:
         """The same samples with prepared features."""
@@ -55,7 +63,8 @@ class Preparation:
             if modality in self.mean:
                 flat = (flat - self.mean[modality]) / self.std[modality]
             features[modality] = np.ascontiguousarray(flat, dtype=np.float32)
-        return replace(store, features=features)
+        prepared = replace(store, features=features)
+        return _filled(prepared) if self.missing == "zeros" else prepared
 
     def invert(self, store: SequenceStore) -> SequenceStore:
         """Raw features up to rounding and centring: `apply` turns them into these again."""
@@ -84,6 +93,7 @@ class Preparation:
         return {
             "centre": list(self.centre),
             "deltas": self.deltas,
+            "missing": self.missing,
             "mean": {m: v.tolist() for m, v in self.mean.items()},
             "std": {m: v.tolist() for m, v in self.std.items()},
         }
@@ -96,6 +106,7 @@ class Preparation:
             deltas=bool(content["deltas"]),
             mean={m: np.asarray(v, np.float32) for m, v in content["mean"].items()},
             std={m: np.asarray(v, np.float32) for m, v in content["std"].items()},
+            missing=content.get("missing", "error"),
         )
 
 
@@ -106,6 +117,22 @@ def _centred(flat: Array, offsets: NDArray[np.int64]) -> Array:
     sums = np.add.reduceat(flat, offsets[:-1][counts > 0], axis=0, dtype=np.float64)
     means = sums / counts[counts > 0, None]
     return (flat - np.repeat(means, counts[counts > 0], axis=0)).astype(np.float32)
+
+
+def _filled(store: SequenceStore) -> SequenceStore:
+    """Zeros for every modality of length 0: the mean of the training data, once normalised."""
+    lengths = np.stack(list(store.lengths.values()))
+    most, least = lengths.max(axis=0), np.where(lengths == 0, lengths.max(axis=0), lengths).min(0)
+    frames = np.where(most == least, most, 1)
+    features, new_lengths = dict(store.features), dict(store.lengths)
+    for modality, own in store.lengths.items():
+        absent = np.flatnonzero(own == 0)
+        if not len(absent):
+            continue
+        at = np.repeat(store.offsets[modality][absent], frames[absent])
+        features[modality] = np.insert(store.features[modality], at, np.float32(0), axis=0)
+        new_lengths[modality] = np.where(own == 0, frames, own)
+    return replace(store, features=features, lengths=new_lengths)
 
 
 def _differences(flat: Array, offsets: NDArray[np.int64]) -> Array:

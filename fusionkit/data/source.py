@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusionkit.data.dataset import MultimodalDataset
 
 Nonfinite = Literal["error", "zero"]
+Missing = Literal["error", "zeros"]
 
 
 class DataConfig(BaseModel):
@@ -22,6 +23,11 @@ class DataConfig(BaseModel):
     nonfinite: Nonfinite = Field(
         "error",
         description="NaN or infinite features: refuse them, or set them to 0 and say how many",
+    )
+    missing: Missing = Field(
+        "error",
+        description="samples that lack a modality (length 0): refuse them, or give zeros after "
+        "normalisation, as many frames as the other modalities have if they agree, else one",
     )
     centre: tuple[str, ...] = Field(
         (),

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkit.data.source import Nonfinite
+from fusionkit.data.source import Missing, Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import DataError
 
 
 def validate_store(
-    store: SequenceStore, spec: DataSpec, *, where: str, nonfinite: Nonfinite
+    store: SequenceStore,
+    spec: DataSpec,
+    *,
+    where: str,
+    nonfinite: Nonfinite,
+    missing: Missing = "error",
 ) -> tuple[SequenceStore, list[str]]:
     """The samples, checked against ``spec``, and what was repaired, one line each.
 
@@ -24,6 +30,7 @@ def validate_store(
         spec: what they should be; targets are checked if the store has any.
         where: file or data set, for the messages.
         nonfinite: ``zero`` sets NaN and infinite features to 0, ``error`` refuses them.
+        missing: ``zeros`` lets a sample lack modalities (length 0), as long as it has one.
 
     Raises:
         DataError: a modality is missing or of a wrong size, lengths disagree with the features, a
@@ -33,7 +40,9 @@ def validate_store(
     _check_ids(store, where)
     _check_modalities(store, spec, where)
     for modality in spec.modalities:
-        _check_lengths(store, modality, where)
+        _check_lengths(store, modality, where, missing)
+    if missing == "zeros":
+        _check_something_there(store, spec, where)
     if spec.aligned:
         _check_alignment(store, spec, where)
     if store.groups is not None and len(store.groups) != len(store):
@@ -77,19 +86,19 @@ def _check_modalities(store: SequenceStore, spec: DataSpec, where: str) -> None:
             )
 
 
-def _check_lengths(store: SequenceStore, modality: str, where: str) -> None:
+def _check_lengths(store: SequenceStore, modality: str, where: str, missing: Missing) -> None:
     flat, lengths = store.features[modality], store.lengths[modality]
     if lengths.shape != (len(store),):
         raise DataError(
             f"{where}: {modality!r} has lengths of shape {lengths.shape} for {len(store)} samples; "
             "give one length a sample"
         )
-    wrong = np.flatnonzero(lengths < 1)
+    wrong = np.flatnonzero(lengths < (0 if missing == "zeros" else 1))
     if len(wrong):
         index = int(wrong[0])
         raise DataError(
             f"{where}: sample {store.ids[index]!r} has length {lengths[index]} in {modality!r} "
-            f"({len(wrong)} such samples); drop it, or give it one frame of zeros"
+            f"({len(wrong)} such samples); drop it, or train with --set data.missing=zeros"
         )
     if lengths.sum() != len(flat):
         raise DataError(
@@ -98,10 +107,19 @@ def _check_lengths(store: SequenceStore, modality: str, where: str) -> None:
         )
 
 
+def _check_something_there(store: SequenceStore, spec: DataSpec, where: str) -> None:
+    total = np.sum([store.lengths[m] for m in spec.modalities], axis=0)
+    empty = np.flatnonzero(total == 0)
+    if len(empty):
+        raise DataError(
+            f"{where}: sample {store.ids[int(empty[0])]!r} has no frame in any modality; drop it"
+        )
+
+
 def _check_alignment(store: SequenceStore, spec: DataSpec, where: str) -> None:
-    first, *others = spec.modalities
-    for other in others:
-        differ = np.flatnonzero(store.lengths[first] != store.lengths[other])
+    for first, other in combinations(spec.modalities, 2):
+        both = (store.lengths[first] > 0) & (store.lengths[other] > 0)
+        differ = np.flatnonzero(both & (store.lengths[first] != store.lengths[other]))
         if len(differ):
             index = int(differ[0])
             raise DataError(

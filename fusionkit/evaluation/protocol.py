@@ -56,7 +56,8 @@ def predict_store(
         with torch.inference_mode():
             for start in range(0, len(store), batch_size):
                 batch = store.batch(range(start, min(start + batch_size, len(store))))
-                outputs.append(model(batch.to(device, dtype)).float().cpu())
+                # A view of a parameter keeps its gradient even in inference mode.
+                outputs.append(model(batch.to(device, dtype)).detach().float().cpu())
     finally:
         model.train(was_training)
     result = torch.cat(outputs) if outputs else torch.empty(0, 0)

@@ -2,6 +2,22 @@
 
 from fusionkit.registry.hookspecs import hookimpl
 from fusionkit.registry.manager import registry
-from fusionkit.registry.method import Callback, ConvertedCheckpoint, Method, MethodConfig
+from fusionkit.registry.method import (
+    AuxiliaryObjective,
+    Callback,
+    ConvertedCheckpoint,
+    Method,
+    MethodConfig,
+    TrainingMemory,
+)
 
-__all__ = ["Callback", "ConvertedCheckpoint", "Method", "MethodConfig", "hookimpl", "registry"]
+__all__ = [
+    "AuxiliaryObjective",
+    "Callback",
+    "ConvertedCheckpoint",
+    "Method",
+    "MethodConfig",
+    "TrainingMemory",
+    "hookimpl",
+    "registry",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -45,6 +45,47 @@ class ConvertedCheckpoint:
 
 
 @dataclass(frozen=True)
+class AuxiliaryObjective:
+    """A second objective, with parameters and an Adam optimizer of its own.
+
+    The main optimizer leaves these parameters alone, and the main loss gives them no gradient; the
+    auxiliary loss gives the others none.
+
+    Args:
+        name: in the checkpoint and the history (``train_NAME``, the mean loss of an epoch).
+        parameters: model -> its parameters; objectives may not share any.
+        loss: (model, batch) -> loss to minimise.
+        learning_rate, weight_decay: of its optimizer. clip_norm: largest norm of the gradient.
+        when: ``step``: on every batch, before the main step; ``epoch``: over all training batches,
+            before the main steps of an epoch.
+    """
+
+    name: str
+    parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
+    loss: Callable[[nn.Module, MultimodalBatch], Tensor]
+    learning_rate: float
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    when: Literal["step", "epoch"] = "step"
+
+
+class TrainingMemory(Protocol):
+    """What a method remembers from one training step to the next; part of every checkpoint."""
+
+    def start(self, ids: Sequence[str], targets: Tensor) -> None:
+        """Called once, before training or resuming, with all training samples."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before every epoch, counted from 1."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that has to survive a kill."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a checkpoint; comes after `start`."""
+
+
+@dataclass(frozen=True)
 class Method:
     """A fusion method.
 
@@ -60,6 +101,8 @@ class Method:
         tasks: what the method can be trained for.
         training_step: (model, batch, task_loss) -> loss to minimise, where ``task_loss(outputs,
             targets)`` is the harness's; None for the task loss of the model's output.
+        auxiliary: model -> objectives that are trained in alternation with it.
+        memory: model -> its `TrainingMemory`; ``training_step`` reads and writes it.
         train_defaults: training options that the method prefers to the harness's defaults.
         presets: name -> {"model": ..., "train": ..., "data": ...}, chosen by ``--preset NAME``.
         convert_checkpoint: official state dict -> `ConvertedCheckpoint`.
@@ -78,6 +121,8 @@ class Method:
     training_step: (
         Callable[[nn.Module, MultimodalBatch, Callable[[Tensor, Tensor], Tensor]], Tensor] | None
     ) = None
+    auxiliary: Callable[[nn.Module], Sequence[AuxiliaryObjective]] | None = None
+    memory: Callable[[nn.Module], TrainingMemory] | None = None
     train_defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     convert_checkpoint: Callable[[Mapping[str, Tensor]], ConvertedCheckpoint] | None = None

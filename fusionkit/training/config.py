@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -25,6 +25,9 @@ class TrainConfig(BaseModel):
         "onecycle and cosine: over all steps of all epochs",
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    clip_value: float | None = Field(
+        None, gt=0, description="largest absolute value of a gradient's entries"
+    )
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     patience: int | None = Field(
         10, ge=1, description="stop after so many epochs without a better monitored value"
@@ -43,3 +46,9 @@ class TrainConfig(BaseModel):
     )
     precision: Precision = Field("32-true", description="arithmetic of the model")
     callbacks: list[str] = Field(default_factory=list, description="registered callbacks to run")
+
+    @model_validator(mode="after")
+    def _one_way_to_clip(self) -> TrainConfig:
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("clip_norm and clip_value exclude each other; set one to null")
+        return self

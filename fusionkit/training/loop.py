@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from fusionkit.data.batch import MultimodalBatch
 from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.loader import make_loader
-from fusionkit.errors import CheckpointError, ConfigError, FusionKitError, UnknownNameError
-from fusionkit.ops.lengths import within
+from fusionkit.errors import CheckpointError, ConfigError, UnknownNameError
 from fusionkit.registry.method import Method
+from fusionkit.training.auxiliary import Auxiliary, state_dicts
 from fusionkit.training.checkpoint import (
     TrainingState,
     load_checkpoint,
@@ -28,6 +27,7 @@ from fusionkit.training.checkpoint import (
     save_checkpoint,
 )
 from fusionkit.training.config import TrainConfig
+from fusionkit.training.epoch import Trainer, train_epoch
 from fusionkit.training.objective import Schedule, TaskLoss, TrainingModule, build_optimizer
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -74,16 +74,29 @@ def fit(
         UnknownNameError: no such value to monitor. FusionKitError: the loss is not finite.
     """
     higher = monitor_direction(config, higher_is_better)
-    training = TrainingModule(model, method, TaskLoss(dataset.spec, config))
-    module, optimizer = fabric.setup(training, build_optimizer(model.parameters(), config))
+    auxiliary = Auxiliary(method, model)
+    loss = TaskLoss(dataset.spec, config)
+    module, optimizer, *others = fabric.setup(
+        TrainingModule(model, method, loss, auxiliary.objectives),
+        build_optimizer(auxiliary.main, config),
+        *auxiliary.optimizers,
+    )
+    trainer = Trainer(fabric, module, optimizer, dict(zip(auxiliary.objectives, others)), auxiliary)
     loader = make_loader(dataset.train, config.batch_size, shuffle=True, seed=seed)
     schedule = Schedule(optimizer.optimizer, config, math.ceil(len(loader) / config.accumulate))
+    memory = None if method.memory is None else method.memory(model)
+    if memory is not None:
+        memory.start(dataset.train.ids, torch.from_numpy(dataset.train.targets))
     progress = TrainingState()
     if resume:
         weights, saved, progress = load_checkpoint(checkpoints)
         load_weights(model, weights, checkpoints)
         try:
             optimizer.load_state_dict(saved["optimizer"])
+            for name, other in trainer.others.items():
+                other.load_state_dict(saved["auxiliary"][name])
+            if memory is not None:
+                memory.load_state_dict(saved["memory"])
             schedule.load_state_dict(saved["schedule"])
             fabric.strategy.precision.load_state_dict(saved["precision"])
             restore_random_states(saved["random"])
@@ -97,13 +110,22 @@ def fit(
         started = time.monotonic()
         fabric.call("on_epoch_start", state=state)
         loader.batch_sampler.set_epoch(progress.epoch)
-        train_loss = _train_epoch(module, loader, optimizer, schedule, config, state)
+        if memory is not None:
+            memory.start_epoch(progress.epoch + 1)
+        losses = train_epoch(
+            trainer,
+            loader,
+            schedule,
+            config,
+            epoch=progress.epoch + 1,
+            after_batch=lambda: fabric.call("on_batch_end", state=state),
+        )
         model.eval()
         values = validate(model)
         schedule.after_epoch(values["loss"])
         record = {
             "epoch": float(progress.epoch + 1),
-            "train_loss": train_loss,
+            **{f"train_{name}": value for name, value in losses.items()},
             **{f"validation_{name}": value for name, value in values.items()},
             "learning_rate": float(optimizer.param_groups[0]["lr"]),
             "seconds": time.monotonic() - started,
@@ -114,6 +136,8 @@ def fit(
             model.state_dict(),
             {
                 "optimizer": optimizer.state_dict(),
+                "auxiliary": state_dicts(trainer.others),
+                "memory": {} if memory is None else memory.state_dict(),
                 "schedule": schedule.state_dict(),
                 "precision": fabric.strategy.precision.state_dict(),
                 "random": random_states(),
@@ -137,51 +161,6 @@ def monitor_direction(config: TrainConfig, higher_is_better: Mapping[str, bool])
     if config.monitor not in directions:
         raise UnknownNameError("train.monitor", config.monitor, directions)
     return directions[config.monitor]
-
-
-def _train_epoch(
-    module: Any,
-    loader: Any,
-    optimizer: Any,
-    schedule: Schedule,
-    config: TrainConfig,
-    state: FitState,
-) -> float:
-    module.train()
-    total, count = 0.0, 0
-    for index, batch in enumerate(loader):
-        batch = _noisy(batch.to(state.fabric.device), config.input_noise)
-        loss = module(batch.features, batch.lengths, batch.targets, batch.ids)
-        if not torch.isfinite(loss):
-            raise FusionKitError(
-                f"the training loss is {loss.item()} in epoch {state.progress.epoch + 1}, batch "
-                f"{index + 1}; lower train.learning_rate or set train.clip_norm=1"
-            )
-        total, count = total + loss.item() * len(batch), count + len(batch)
-        first_of_step = index - index % config.accumulate
-        state.fabric.backward(
-            loss / min(config.accumulate, state.batches_per_epoch - first_of_step)
-        )
-        if (index + 1) % config.accumulate == 0 or index + 1 == len(loader):
-            if config.clip_norm is not None:
-                state.fabric.clip_gradients(
-                    module, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
-                )
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.after_step()
-        state.fabric.call("on_batch_end", state=state)
-    return total / count
-
-
-def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
-    if std == 0.0:
-        return batch
-    noisy: dict[str, Tensor] = {}
-    for name, x in batch.features.items():
-        valid = within(batch.lengths[name], x.shape[1])[..., None]
-        noisy[name] = x + std * torch.randn_like(x) * valid
-    return replace(batch, features=noisy)
 
 
 def _advance(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fusionkit.data.batch import MultimodalBatch
 from fusionkit.data.spec import DataSpec
 from fusionkit.errors import DataError
-from fusionkit.registry.method import Method
+from fusionkit.registry.method import AuxiliaryObjective, Method
 from fusionkit.training.config import TrainConfig
 
 
@@ -41,9 +41,16 @@ class TrainingModule(nn.Module):
     Fabric converts and scatters dictionaries of tensors; a frozen batch it could not.
     """
 
-    def __init__(self, model: nn.Module, method: Method, loss: TaskLoss) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        loss: TaskLoss,
+        objectives: Mapping[str, AuxiliaryObjective] | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.method, self.loss = model, method, loss
+        self.objectives = objectives or {}
 
     def forward(
         self,
@@ -51,9 +58,12 @@ class TrainingModule(nn.Module):
         lengths: Mapping[str, Tensor],
         targets: Tensor,
         ids: list[str],
+        objective: str | None = None,
     ) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch: the main one, or that of an auxiliary objective."""
         batch = MultimodalBatch(features, lengths, targets, ids)
+        if objective is not None:
+            return self.objectives[objective].loss(self.model, batch)
         if self.method.training_step is not None:
             return self.method.training_step(self.model, batch, self.loss)
         outputs = self.model(batch)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,48 +23,20 @@ from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
 from fusionkit_plugins.mmlatch.model import MMLatch
 
+from golden import Arrays, Built, Golden
+
 MODALITIES = ("text", "audio", "visual")
 MASKS: dict[str, Any] = {"learnable_sequence_mask": "lstm", "learnable_static_mask": "linear"}
 
 
-class Golden:
-    """One golden file."""
-
-    def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            self.arrays = {name: file[name] for name in file.files}
-        self.meta = json.loads(str(self.arrays.pop("meta")))
-        self.config: dict[str, Any] = self.meta["config"]
-        self.dtype = dtype
-
-    def group(self, prefix: str) -> dict[str, Tensor]:
-        start = prefix + "/"
-        return {
-            name.removeprefix(start): self._tensor(array)
-            for name, array in self.arrays.items()
-            if name.startswith(start)
-        }
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.asarray(array))
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-
-
-@dataclass
-class Built:
-    """Our module for a golden file.
-
-    official, ours: prefixes that lift the file's parameter names to the whole official model, and
-    that are taken off our whole model's names.
-    """
-
-    module: nn.Module
-    run: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
-    official: str
-    ours: str
-
-    def name(self, golden_name: str) -> str:
-        return official_to_ours(self.official + golden_name).removeprefix(self.ours)
+def built(
+    module: nn.Module,
+    run: Callable[[nn.Module, Arrays], Arrays],
+    official: str = "",
+    ours: str = "",
+) -> Built:
+    """``official`` lifts the file's names to the whole model; ``ours`` is taken off ours."""
+    return Built(module, run, lambda name: official_to_ours(official + name).removeprefix(ours))
 
 
 def key_bias(mask: Tensor) -> Tensor:
@@ -80,7 +48,7 @@ def key_bias(mask: Tensor) -> Tensor:
 def attention(golden: Golden) -> Built:
     size = golden.config["attention_size"]
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         results = {
             "nomask": module(x["mod1"], x["mod2"]),
             "mask": module(x["mod1"], x["mod2"], bias=key_bias(x["mask"])),
@@ -91,13 +59,13 @@ def attention(golden: Golden) -> Built:
         }
 
     prefix = "fuser.attention.symmetric.text_with_audio."
-    return Built(SymmetricAttention(size), run, "encoder.fuser.att_fuser.ta.", prefix)
+    return built(SymmetricAttention(size), run, "encoder.fuser.att_fuser.ta.", prefix)
 
 
 def attention_plain(golden: Golden) -> Built:
     c = golden.config
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         bias = key_bias(x["mask"])
         results = {
             "nomask": module(x["x"], x["queries"], return_weights=True),
@@ -111,7 +79,7 @@ def attention_plain(golden: Golden) -> Built:
         }
 
     module = ProjectedAttention(c["input_size"], c["attention_size"], c["query_size"])
-    return Built(module, run, "encoder.fuser.att_fuser.tav.", "fuser.attention.trimodal.")
+    return built(module, run, "encoder.fuser.att_fuser.tav.", "fuser.attention.trimodal.")
 
 
 def unimodal_encoder(golden: Golden) -> Built:
@@ -124,10 +92,10 @@ def unimodal_encoder(golden: Golden) -> Built:
         cell=c["encoder_type"],
     )
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         return {"out": module(x["x"], x["lengths"], keep_padded_queries=True)}
 
-    return Built(module, run, "encoder.text.", "encoders.text.")
+    return built(module, run, "encoder.text.", "encoders.text.")
 
 
 def attentive_rnn(golden: Golden) -> Built:
@@ -143,11 +111,11 @@ def attentive_rnn(golden: Golden) -> Built:
         merge="concat" if c["merge_bi"] == "cat" else "sum",
     )
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         out = module(x["x"], x["lengths"], keep_padded_queries=True)
         return {"out": out if c["return_hidden"] else out.sum(dim=1)}
 
-    return Built(module, run, "encoder.fuser.rnn.", "fuser.rnn.")
+    return built(module, run, "encoder.fuser.rnn.", "fuser.rnn.")
 
 
 def plain_rnn(golden: Golden, prefix: str = "") -> Built:
@@ -163,7 +131,7 @@ def plain_rnn(golden: Golden, prefix: str = "") -> Built:
     )
     module: nn.Module = nn.ModuleDict({"rnn": rnn}) if prefix else rnn
 
-    def run(_: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(_: nn.Module, x: Arrays) -> Arrays:
         output, state = rnn(x["x"], x["lengths"], need_state=not prefix)
         last = last_step(output, x["lengths"], bidirectional=both, sort_lengths=True)
         last = merge_directions(last, how)
@@ -174,8 +142,8 @@ def plain_rnn(golden: Golden, prefix: str = "") -> Built:
         return {"out": merge_directions(output, how), "last": last, **states}
 
     if prefix:
-        return Built(module, run, "encoder.fuser.rnn.", "fuser.rnn.")
-    return Built(module, run, "encoder.fuser.rnn.rnn.", "fuser.rnn.rnn.")
+        return built(module, run, "encoder.fuser.rnn.", "fuser.rnn.")
+    return built(module, run, "encoder.fuser.rnn.rnn.", "fuser.rnn.rnn.")
 
 
 def feedback(golden: Golden) -> Built:
@@ -190,7 +158,7 @@ def feedback(golden: Golden) -> Built:
         }
     )
 
-    def run(module: Any, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: Any, x: Arrays) -> Arrays:
         out = {}
         for name, key in zip(MODALITIES, sizes):
             sources = [x[f"hi_{other}"] for other in sizes if other != key]
@@ -199,7 +167,7 @@ def feedback(golden: Golden) -> Built:
                 out["mask_x"] = module[name].mask(sources, x["lengths"])
         return out
 
-    return Built(module, run, "encoder.fm.", "feedback.")
+    return built(module, run, "encoder.fm.", "feedback.")
 
 
 def feedback_unit(golden: Golden) -> Built:
@@ -213,22 +181,22 @@ def feedback_unit(golden: Golden) -> Built:
         mask_dropout_at_eval=True,
     )
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         return {"x_new": module(x["x"], [x["y"], x["z"]], x["lengths"], keep_padding=True)}
 
-    return Built(module.eval(), run, "encoder.fm.f1.", "feedback.text.")
+    return built(module.eval(), run, "encoder.fm.f1.", "feedback.text.")
 
 
 def fuser(golden: Golden) -> Built:
     size = golden.config["proj_sz"]
     module = CrossModalFuser(MODALITIES, size, dropout=0, padding_takes_part=True)
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         streams = dict(zip(MODALITIES, (x["txt"], x["au"], x["vi"])))
         assert isinstance(module, CrossModalFuser)
         return {"concat": module.attention(streams), "out": module(streams, x["lengths"])}
 
-    return Built(module, run, "encoder.fuser.", "fuser.")
+    return built(module, run, "encoder.fuser.", "fuser.")
 
 
 def whole_model(golden: Golden) -> Built:
@@ -249,11 +217,11 @@ def whole_model(golden: Golden) -> Built:
     sizes = {m: c[f"{m}_input_size"] for m in MODALITIES}
     spec = DataSpec(sizes, "regression", c["num_classes"], aligned=True)
 
-    def run(module: nn.Module, x: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(module: nn.Module, x: Arrays) -> Arrays:
         features = {m: x[m] for m in MODALITIES}
         return {"pred": module(MultimodalBatch(features, dict.fromkeys(features, x["lengths"])))}
 
-    return Built(MMLatch(config, spec), run, "", "")
+    return built(MMLatch(config, spec), run, "", "")
 
 
 BUILDERS: dict[str, Callable[[Golden], Built]] = {
@@ -271,7 +239,4 @@ BUILDERS: dict[str, Callable[[Golden], Built]] = {
 
 def build(golden: Golden) -> Built:
     """Our module with the file's parameters."""
-    built = BUILDERS[golden.meta["class"].split(" ")[0]](golden)
-    weights = {built.name(name): value for name, value in golden.group("param").items()}
-    built.module.to(golden.dtype).load_state_dict(weights)
-    return built
+    return BUILDERS[golden.meta["class"].split(" ")[0]](golden).load(golden)

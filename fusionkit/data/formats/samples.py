@@ -85,6 +85,7 @@ def prepare_samples(
         preparation.raw_spec(spec),
         where=where,
         nonfinite=nonfinite,
+        missing=preparation.missing,
     )
     for line in repairs:
         warnings.warn(line, stacklevel=2)

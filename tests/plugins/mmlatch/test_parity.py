@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
 from fusionkit.ops import force_backend
@@ -15,14 +15,8 @@ from fusionkit_plugins.mmlatch.checkpoint import convert
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.model import MMLatch
 
-from mmlatch_golden import MODALITIES, Golden, build
-
-
-def assert_close(name: str, got: Tensor, want: Tensor, relative: float, floor: float = 0.0) -> None:
-    assert got.shape == want.shape, name
-    error = (got - want).abs().max().item()
-    limit = max(relative * want.abs().max().item(), floor)
-    assert error <= limit, f"{name}: off by {error:.3e}, allowed {limit:.3e}"
+from golden import Arrays, Golden, assert_close, check_trajectory
+from mmlatch_golden import MODALITIES, build
 
 
 def check_gradient(
@@ -95,12 +89,10 @@ def test_outputs_and_gradients(
 @pytest.mark.golden("mmlatch*.npz")
 def test_trajectory(golden_case: Path) -> None:
     golden = Golden(golden_case, torch.float64)
-    wanted = golden.group("traj")
-    if not wanted:
+    if not golden.group("traj"):
         assert golden.meta["optimizer"] is None, "a trajectory is described but not stored"
         return
     built = build(golden)
-    inputs = golden.group("in")
     options = golden.meta["optimizer"]
     assert options["name"] == "Adam" and options["clipping"] is None
     optimizer = torch.optim.Adam(
@@ -111,26 +103,15 @@ def test_trajectory(golden_case: Path) -> None:
         weight_decay=options["weight_decay"],
     )
 
-    def loss_now() -> Tensor:
-        outputs = built.run(built.module, inputs)
+    def loss(module: nn.Module, inputs: Arrays) -> Tensor:
+        outputs = built.run(module, inputs)
         if set(outputs) >= {"x", "y", "z"}:
             predicted = torch.cat([outputs[k] for k in "xyz"], dim=-1)
         else:
             predicted = outputs["pred"] if "pred" in outputs else outputs["out"]
         return (predicted.reshape(inputs["target"].shape) - inputs["target"]).abs().mean()
 
-    losses = []
-    for _ in range(len(wanted["loss"]) - 1):
-        loss = loss_now()
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    losses.append(loss_now().item())
-    assert_close("traj/loss", torch.tensor(losses, dtype=torch.float64), wanted["loss"], 1e-9)
-    trained = dict(built.module.named_parameters())
-    for name, want in golden.group("traj/param").items():
-        assert_close(f"traj/param/{name}", trained[built.name(name)].detach(), want, 1e-9)
+    check_trajectory(golden, built, loss, optimizer)
 
 
 @pytest.mark.golden("mmlatch*released*.npz")
