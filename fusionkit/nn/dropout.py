@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionkit.ops import dropout
-from fusionkit.ops.extension import extension_status
+from fusionkit.ops.extension import AVAILABLE
 
 
 class Dropout(nn.Module):
@@ -31,7 +31,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape (..., C) to the same shape."""
         compiled = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() > 0
-        if self.p >= 1.0 or not (compiled and extension_status().available):
+        if self.p >= 1.0 or not (compiled and AVAILABLE):
             return F.dropout(x, self.p, self.training)
         p, seed = dropout_seed(self, self.p)
         return dropout(x, p, seed)

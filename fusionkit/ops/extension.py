@@ -85,6 +85,9 @@ _module, _reason, _error = _load()
 ISA: str = _module.isa() if _module is not None else ""
 """Instruction set level that the CPU kernels were given at import; empty without an extension."""
 
+AVAILABLE: bool = _module is not None
+"""Whether the compiled operators are loaded."""
+
 
 def absence() -> str:
     """Why there is no extension; empty if there is one, even a broken one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,11 @@ def assert_conforms(method: str, **options: Any) -> None:
     For every task the method knows and every number of modalities from its minimum to three (and
     its roles): the output's shape; a gradient for some parameter of every part that the loss
     reaches; no NaN; one sample alone gives what it gives in a batch; what stands on the padding
-    has no influence; evaluation is deterministic; a batch of one can be trained on; the state
-    dictionary restores the outputs; an unknown option is refused.
+    has no influence; evaluation is deterministic; a batch of one can be trained on; one frame of
+    zeros, which stands for a missing modality, and bfloat16 autocast give finite outputs; the state
+    dictionary restores the outputs; an unknown option is refused. On aligned data, unless
+    ``Method.traceable`` is False: `torch.compile` makes one graph, `torch.export` works, and both
+    give the same outputs.
 
     Raises:
         AssertionError: says which clause is broken, and for which data.
@@ -40,6 +43,8 @@ def assert_conforms(method: str, **options: Any) -> None:
     for spec in _specs(found):
         for aligned in (True, False):
             _check(method, replace(spec, aligned=aligned), options)
+    if found.traceable:
+        _check_tracing(method, replace(_specs(found)[-1], aligned=True), options)
     try:
         create(method, _specs(found)[0], **{**options, "no_such_option_": 1})
     except ConfigError:
@@ -119,9 +124,55 @@ def _check(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
         copy.load_state_dict(model.state_dict())
         _require(torch.equal(copy(batch), reference), where, "the state dictionary is not enough")
 
+        autocast = torch.autocast("cpu", torch.bfloat16)
+        with autocast:
+            _require(bool(model(batch).isfinite().all()), where, "bfloat16 autocast is not finite")
+        if not spec.aligned:
+            gap = model(_without(batch, list(spec.modalities)[-1]))
+            _require(bool(gap.isfinite().all()), where, "a missing modality is not finite")
+
     model.train()
     one = _rows(batch, [0])
     _require(bool(model(one).isfinite().all()), where, "a batch of one cannot be trained on")
+
+
+class _Plain(nn.Module):
+    """A model that takes dictionaries: tracing knows them, it does not know a batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: dict[str, Tensor], lengths: dict[str, Tensor]) -> Tensor:
+        return cast(Tensor, self.model(MultimodalBatch(features, lengths)))
+
+
+def _check_tracing(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
+    where = f"{method} on {', '.join(spec.modalities)} ({spec.task}, aligned)"
+    model = _Plain(create(method, spec, **options).eval())
+    batch = make_batch(spec, [5, 3, 7])
+    inputs = (dict(batch.features), dict(batch.lengths))
+    with torch.no_grad():
+        reference = model(*inputs)
+        torch.compiler.reset()
+        for name, trace in (
+            ("torch.compile", lambda: torch.compile(model, backend="eager", fullgraph=True)),
+            ("torch.export", lambda: torch.export.export(model, inputs).module()),
+        ):
+            try:
+                outputs = trace()(*inputs)  # type: ignore[no-untyped-call]
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0]
+                raise AssertionError(f"{where}: {name} fails: {reason}") from error
+            _require(_close(outputs, reference), where, f"{name} changes the outputs")
+
+
+def _without(batch: MultimodalBatch, modality: str) -> MultimodalBatch:
+    """The first sample without a modality: one frame of zeros, as `data.missing` gives."""
+    features, lengths = dict(batch.features), dict(batch.lengths)
+    features[modality], lengths[modality] = features[modality].clone(), lengths[modality].clone()
+    features[modality][0], lengths[modality][0] = 0, 1
+    return replace(batch, features=features, lengths=lengths)
 
 
 def _alone(model: nn.Module, batch: MultimodalBatch) -> Tensor:

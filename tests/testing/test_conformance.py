@@ -48,6 +48,10 @@ CASES: list[tuple[str, Broken, str]] = [
     ("random", lambda s, b, y: y + torch.rand(()), "two evaluations differ"),
     ("padding", padded_mean, "depends on its batch|padding"),
     ("batch", batch_statistics, "depends on its batch"),
+    ("autocast", lambda s, b, y: y if y.dtype == torch.float32 else y / 0, "bfloat16 autocast"),
+    ("gap", lambda s, b, y: y / (b.lengths[s.name][:, None] != 1), "a missing modality"),
+    ("graph", lambda s, b, y: y * 2 if bool(y.sum() > 1e9) else y, "torch.compile fails"),
+    ("traced", lambda s, b, y: y + int(torch.compiler.is_compiling()), "compile changes the out"),
 ]
 
 

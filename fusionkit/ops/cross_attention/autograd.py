@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.reference import run_reference
-from fusionkit.ops.extension import extension_status
+from fusionkit.ops.extension import AVAILABLE
 
 
 class CrossAttention(torch.autograd.Function):
@@ -130,6 +130,6 @@ def _fake_backward(
     return [gradient for i, gradient in enumerate(gradients) if needs >> i & 1]
 
 
-if extension_status().available:
+if AVAILABLE:
     torch.library.register_fake("fusionkit::cross_attention", _fake_forward)
     torch.library.register_fake("fusionkit::cross_attention_backward", _fake_backward)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionkit.ops.cross_attention.autograd import empty_as
 from fusionkit.ops.cross_attention.reference import run_reference
-from fusionkit.ops.extension import extension_status
+from fusionkit.ops.extension import AVAILABLE
 
 
 class CrossAttentionPairs(torch.autograd.Function):
@@ -115,6 +115,6 @@ def _fake_backward(
     return [empty_as(x, x.shape[2], x.shape[3]) for pair in zip(query, key, value) for x in pair]
 
 
-if extension_status().available:
+if AVAILABLE:
     torch.library.register_fake("fusionkit::cross_attention_pairs", _fake_forward)
     torch.library.register_fake("fusionkit::cross_attention_pairs_backward", _fake_backward)

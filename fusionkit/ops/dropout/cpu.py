@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import as_tensor
-from fusionkit.ops.extension import extension_status, raise_if_broken
+from fusionkit.ops.extension import AVAILABLE, raise_if_broken
 
 
 class Dropout(torch.autograd.Function):
@@ -54,5 +54,5 @@ def _fake(x: Tensor, p: float, seed: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-if extension_status().available:
+if AVAILABLE:
     torch.library.register_fake("fusionkit::dropout", _fake)

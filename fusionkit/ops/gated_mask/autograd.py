@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.extension import extension_status
+from fusionkit.ops.extension import AVAILABLE
 from fusionkit.ops.gated_mask.reference import run_reference
 
 
@@ -95,6 +95,6 @@ def _fake_backward(
     return [x.new_empty(x.shape) for _ in range(needs.bit_count())]
 
 
-if extension_status().available:
+if AVAILABLE:
     torch.library.register_fake("fusionkit::gated_mask", _fake_forward)
     torch.library.register_fake("fusionkit::gated_mask_backward", _fake_backward)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import apart
-from fusionkit.ops.extension import extension_status
+from fusionkit.ops.extension import AVAILABLE
 from fusionkit.ops.length_aware_lstm.reference import run_reference
 
 
@@ -158,6 +158,6 @@ def _fake_backward(
     return [t.new_empty(t.shape) for t in (*wanted, *(weights if needs_weights else ()))]
 
 
-if extension_status().available:
+if AVAILABLE:
     torch.library.register_fake("fusionkit::lstm", _fake_forward)
     torch.library.register_fake("fusionkit::lstm_backward", _fake_backward)
