@@ -3,6 +3,7 @@
 from fusionkit.nn.attention import ProjectedAttention, SymmetricAttention
 from fusionkit.nn.convolution import ConvFrontend
 from fusionkit.nn.dropout import Dropout
+from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
 from fusionkit.nn.recurrent import (
@@ -15,6 +16,7 @@ from fusionkit.nn.recurrent import (
 from fusionkit.nn.resample import resample
 
 __all__ = [
+    "AttentionPooling",
     "AttentiveRNN",
     "ConvFrontend",
     "Dropout",
@@ -22,6 +24,7 @@ __all__ = [
     "LengthAwareRNN",
     "Pooling",
     "ProjectedAttention",
+    "SequenceEncoder",
     "SymmetricAttention",
     "last_step",
     "merge_directions",

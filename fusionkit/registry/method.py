@@ -105,6 +105,8 @@ class Method:
         memory: model -> its `TrainingMemory`; ``training_step`` reads and writes it.
         train_defaults: training options that the method prefers to the harness's defaults.
         presets: name -> {"model": ..., "train": ..., "data": ...}, chosen by ``--preset NAME``.
+        ablations: name of a variant -> options of the model that switch a part off, for
+            ``fusionkit ablate``.
         traceable: False where the forward pass depends on values (lengths, say) in a way that
             `torch.compile` cannot put into one graph, on aligned data too.
         convert_checkpoint: official state dict -> `ConvertedCheckpoint`.
@@ -127,6 +129,7 @@ class Method:
     memory: Callable[[nn.Module], TrainingMemory] | None = None
     train_defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     traceable: bool = True
     convert_checkpoint: Callable[[Mapping[str, Tensor]], ConvertedCheckpoint] | None = None
 
