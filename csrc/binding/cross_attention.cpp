@@ -5,7 +5,6 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 
 #include "../kernels/cpu/attention_work.h"
 #include "attention_inputs.h"
+#include "work_queue.h"
 
 namespace {
 
@@ -24,16 +24,8 @@ using fusionkit::AttentionTensor;
 using namespace fusionkit::binding;
 
 void run_parallel(int64_t count, int64_t workers, const std::function<void(int64_t)>& work) {
-  std::atomic<int64_t> next{0};
-  const auto drain = [&] {
-    for (int64_t i = next++; i < count; i = next++) work(i);
-  };
   workers = std::min<int64_t>(workers, torch::stable::get_num_threads());
-  if (workers <= 1) {
-    drain();
-    return;
-  }
-  torch::stable::parallel_for(0, workers, 1, [&](int64_t, int64_t) { drain(); });
+  run_queue(count, workers, [&](int64_t i, int64_t) { work(i); });
 }
 
 struct Results {

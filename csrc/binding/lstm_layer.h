@@ -6,7 +6,6 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <atomic>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 
 #include "../kernels/cpu/dispatch.h"
 #include "../kernels/cpu/lstm.h"
+#include "work_queue.h"
 
 namespace {
 
@@ -47,10 +47,9 @@ template <class Work>
 void run(std::vector<Task> tasks, const Work& work) {
   std::stable_sort(tasks.begin(), tasks.end(),
                    [](const Task& a, const Task& b) { return a.cost > b.cost; });
-  std::atomic<size_t> next{0};
-  torch::stable::parallel_for(0, threads_for(total_cost(tasks)), 1, [&](int64_t thread, int64_t) {
-    for (size_t i = next++; i < tasks.size(); i = next++) work(tasks[i], thread);
-  });
+  const auto count = static_cast<int64_t>(tasks.size());
+  fusionkit::binding::run_queue(count, threads_for(total_cost(tasks)),
+                                [&](int64_t i, int64_t thread) { work(tasks[i], thread); });
 }
 
 void check_tensor(const Tensor& tensor, const std::string& name, std::vector<int64_t> shape) {

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkit.bench.cases.gated_mask import plain_mask
-from fusionkit.ops import backends
+from fusionkit.ops.backends import Backend, force_backend, temporary_backends
 from fusionkit.ops.lengths import within
 
 _NAME = "plain"
@@ -31,18 +31,8 @@ def plain_pytorch(*, padded: bool) -> Iterator[None]:
             else mask keys, and run `nn.LSTM` on packed sequences (the operator's reference).
     """
     own = [*_PADDED, *_SHARED] if padded else [*_MASKED, *_SHARED]
-    # There is no way to take a registered backend back, and none of these may stay.
-    table = backends._backends
-    before = {op: list(known) for op, known in table.items()}
-    try:
-        for backend in own:
-            if backend.op in table:
-                table[backend.op] = [backend, *table[backend.op]]
-        with backends.force_backend(_NAME):
-            yield
-    finally:
-        table.clear()
-        table.update(before)
+    with temporary_backends(*own), force_backend(_NAME):
+        yield
 
 
 def _attention(
@@ -142,8 +132,8 @@ def _takes_all(*args: object, **kwargs: object) -> list[str]:
     return []
 
 
-def _backend(op: str, run: Any) -> backends.Backend:
-    return backends.Backend(op=op, name=_NAME, run=run, not_supported_reasons=_takes_all)
+def _backend(op: str, run: Any) -> Backend:
+    return Backend(op=op, name=_NAME, run=run, not_supported_reasons=_takes_all)
 
 
 _SHARED = [_backend("gated_mask", _mask), _backend("dropout", _dropout)]

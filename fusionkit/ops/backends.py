@@ -106,6 +106,19 @@ def force_backend(name: str) -> Iterator[None]:
         _forced.pop()
 
 
+@contextmanager
+def temporary_backends(*backends: Backend) -> Iterator[None]:
+    """Have backends, the first of their operators, inside the ``with`` block alone."""
+    before = {op: list(known) for op, known in _backends.items()}
+    try:
+        for backend in backends:
+            _backends[backend.op] = [backend, *_backends.get(backend.op, [])]
+        yield
+    finally:
+        _backends.clear()
+        _backends.update(before)
+
+
 def check_forced() -> None:
     """Raise UnknownNameError if ``FUSIONKIT_BACKEND`` names what no operator has."""
     if _forced:

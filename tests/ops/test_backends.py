@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fusionkit.errors import ConfigError, UnknownNameError
-from fusionkit.ops import backends, crossovers
+from fusionkit.ops import backends, crossovers, gated_mask
 from fusionkit.ops.backends import (
     Backend,
     BackendError,
@@ -20,6 +20,7 @@ from fusionkit.ops.backends import (
     explain,
     force_backend,
     register_backend,
+    temporary_backends,
 )
 from fusionkit.ops.crossovers import Crossover
 
@@ -200,3 +201,18 @@ def test_choose_can_be_compiled() -> None:
     x = torch.zeros(1, 2, 3)
     compiled = torch.compile(names, fullgraph=True, backend="eager")
     assert torch.equal(compiled(x), names(x))
+
+
+def test_temporary_backends_come_first_and_go() -> None:
+    x = torch.ones(1, 2, 3)
+    before = available_backends()
+    mine = Backend(
+        op="gated_mask",
+        name="mine",
+        run=lambda x, *args, **kwargs: x + 1,
+        not_supported_reasons=lambda *args, **kwargs: [],
+    )
+    with pytest.raises(KeyError), temporary_backends(mine):
+        assert torch.equal(gated_mask(x, [x]), x + 1)
+        raise KeyError
+    assert available_backends() == before

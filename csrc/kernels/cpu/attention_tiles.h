@@ -8,7 +8,6 @@ namespace fusionkit {
 namespace FUSIONKIT_ISA {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kSumBlock = 32;

@@ -12,7 +12,6 @@ namespace {
 // Relative error below 1e-6 down to -87, where the value stops falling.
 template <int N>
 FUSIONKIT_INLINE Floats<N> sigmoid(Floats<N> x) {
-  constexpr float kLog2E = 1.44269504088896341f;
   return 1.0f / (1.0f + exp2<N>(-kLog2E * maximum<N>(broadcast<N>(-87.0f), x)));
 }
 

@@ -14,6 +14,8 @@ namespace {
 // The widest vector of this level; tails of rows use narrower ones, down to 4.
 constexpr int kLanes = FUSIONKIT_LANES;
 
+constexpr float kLog2E = 1.44269504088896341f;
+
 template <int N>
 struct VectorOf {
   typedef float Floats __attribute__((vector_size(4 * N)));
@@ -116,8 +118,7 @@ FUSIONKIT_INLINE Floats<N> log2(Floats<N> x) {
   p = p * f + 3.3333331174e-1f;
   const Floats<N> square = f * f;
   const Floats<N> natural = p * f * square - 0.5f * square + f;
-  const Floats<N> result =
-      natural * 1.44269504088896341f + __builtin_convertvector(exponent, Floats<N>);
+  const Floats<N> result = natural * kLog2E + __builtin_convertvector(exponent, Floats<N>);
   return x == x ? result : x;
 }
 
