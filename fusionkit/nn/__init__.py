@@ -14,6 +14,7 @@ from fusionkit.nn.recurrent import (
     run_together,
 )
 from fusionkit.nn.resample import resample
+from fusionkit.nn.top_down import TopDownFeedback
 
 __all__ = [
     "AttentionPooling",
@@ -26,6 +27,7 @@ __all__ = [
     "ProjectedAttention",
     "SequenceEncoder",
     "SymmetricAttention",
+    "TopDownFeedback",
     "last_step",
     "merge_directions",
     "pool",

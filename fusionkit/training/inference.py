@@ -59,7 +59,7 @@ def evaluate_run(path: Path, *, split: Split, metrics: str | None, device: str) 
     """Score the selected weights on a split of the run's own data."""
     folder = RunFolder.open(path)
     work, dataset = open_work(folder)
-    model = _load(folder, work.method, dataset.spec)
+    model = load_model(folder, work.method, dataset.spec)
     chosen = work.metrics if metrics is None else registry().get("metric set", metrics)
     store = dataset.split(split)
     fabric = make_fabric(device, "32-true", [], [])
@@ -81,7 +81,7 @@ def predict_run(
     description = folder.description
     spec, preparation = folder.spec, folder.preparation
     method: Method = registry().get("method", description["method"])
-    model = _load(folder, method, spec)
+    model = load_model(folder, method, spec)
     if isinstance(samples, Path):
         store = read_samples(samples, spec, preparation, nonfinite=nonfinite)
     else:
@@ -96,7 +96,7 @@ def predict_run(
     return Predictions(list(store.ids), outputs, spec.task, spec.class_names)
 
 
-def _load(folder: RunFolder, method: Method, spec: DataSpec) -> nn.Module:
+def load_model(folder: RunFolder, method: Method, spec: DataSpec) -> nn.Module:
     config = build_config(method.config, folder.description["model"], method.name)
     model = method.create(config, spec)
     load_weights(model, load_checkpoint(folder.checkpoints, "best")[0], folder.checkpoints)

@@ -23,10 +23,18 @@ class MMLatchConfig(MethodConfig):
     encoder_dropout: float = Field(
         0.2, ge=0, lt=1, description="on encoder outputs and on their attention weights"
     )
-    mask: Literal["lstm", "linear"] | None = Field(
-        "lstm", description="top-down masks by LSTMs, by linear layers, or none (late fusion)"
+    mask: Literal["lstm", "linear", "boom", "downup"] | None = Field(
+        "lstm",
+        description="top-down masks by LSTMs, linear layers, two layers with twice (boom) or a "
+        "fifth (downup) of hidden_size between them, or none (late fusion)",
+    )
+    mask_includes_own: bool = Field(
+        False, description="a modality's own encoding takes part in its mask, too (slp)"
     )
     mask_rnn_dropout: float = Field(0.1, ge=0, lt=1, description="on the mask LSTMs' outputs")
+    mask_mlp_dropout: float = Field(
+        0.2, ge=0, lt=1, description="between the layers of boom and downup masks"
+    )
     mask_dropout: float = Field(0.2, ge=0, lt=1, description="on the averaged mask")
     mask_dropout_at_eval: bool = Field(
         False, description="keep the mask dropout on in evaluation (released code: true)"

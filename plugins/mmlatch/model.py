@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import (
-    AttentiveRNN,
-    ConvFrontend,
-    Dropout,
-    FeedbackMask,
-    resample,
-    run_together,
-)
+from fusionkit.nn import AttentiveRNN, ConvFrontend, Dropout, resample, run_together
+from fusionkit.nn.top_down import TopDownFeedback
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
 
@@ -67,18 +61,7 @@ class MMLatch(nn.Module):
                 for name, size in sizes.items()
             }
         )
-        self.feedback = nn.ModuleDict()
-        if config.mask is not None:
-            for name, size in sizes.items():
-                self.feedback[name] = FeedbackMask(
-                    size,
-                    config.hidden_size,
-                    len(sizes) - 1,
-                    kind=config.mask,
-                    dropout=config.mask_rnn_dropout,
-                    mask_dropout=config.mask_dropout,
-                    mask_dropout_at_eval=config.mask_dropout_at_eval,
-                )
+        self.feedback = None if config.mask is None else _feedback(config, sizes)
         self.fuser = CrossModalFuser(
             names,
             config.hidden_size,
@@ -93,11 +76,31 @@ class MMLatch(nn.Module):
     def forward(self, batch: MultimodalBatch) -> Tensor:
         """Outputs (B, num_outputs): logits, or values of a regression."""
         inputs, lengths = self._inputs(batch)
-        encoded = self._encode(inputs, lengths)
-        if self.feedback:
-            encoded = self._encode(self._masked(inputs, encoded, lengths), lengths)
+        if self.feedback is None:
+            encoded: Mapping[str, Tensor] = self._encode(inputs, lengths)
+        else:
+            encoded = self.feedback(
+                lambda masked: self._encode(masked, lengths), inputs, dict.fromkeys(inputs, lengths)
+            )
         output: Tensor = self.classifier(self.dropout(self.fuser(encoded, lengths)))
         return output
+
+    def explain(self, batch: MultimodalBatch) -> dict[str, Tensor]:
+        """The learnt masks by ``mask of MODALITY``: (B, T, D) in [0, 1], zero on padding.
+
+        T is the time axis that the model works on, and D the features that are masked: those of
+        the data, or the channels of the convolution in front.
+
+        Raises:
+            ConfigError: the model has no masks.
+        """
+        if self.feedback is None:
+            raise ConfigError(
+                "this MMLatch has no masks to show (mask: none); train one with masks"
+            )
+        inputs, lengths = self._inputs(batch)
+        masks = self.feedback.masks(self._encode(inputs, lengths), dict.fromkeys(inputs, lengths))
+        return {f"mask of {name}": mask for name, mask in masks.items()}
 
     def _inputs(self, batch: MultimodalBatch) -> tuple[dict[str, Tensor], Tensor]:
         features = {name: batch.features[name] for name in self.encoders}
@@ -124,25 +127,20 @@ class MMLatch(nn.Module):
             for (name, encoder), h in zip(encoders.items(), hidden)
         }
 
-    def _masked(
-        self, inputs: Mapping[str, Tensor], encoded: Mapping[str, Tensor], lengths: Tensor
-    ) -> dict[str, Tensor]:
-        masks: dict[str, Any] = dict(self.feedback.items())
-        sources = {name: [h for other, h in encoded.items() if other != name] for name in masks}
-        hidden: dict[str, Any] = dict.fromkeys(masks)
-        if self.config.mask == "lstm":
-            found = iter(
-                run_together(
-                    [gate for mask in masks.values() for gate in mask.recurrent_gates()],
-                    [source for own in sources.values() for source in own],
-                    lengths,
-                )
-            )
-            hidden = {name: [next(found) for _ in own] for name, own in sources.items()}
-        return {
-            name: mask(inputs[name], sources[name], lengths, hidden=hidden[name])
-            for name, mask in masks.items()
-        }
+
+def _feedback(config: MMLatchConfig, sizes: Mapping[str, int]) -> TopDownFeedback:
+    assert config.mask is not None
+    recurrent = config.mask == "lstm"
+    return TopDownFeedback(
+        sizes,
+        config.hidden_size,
+        kind=config.mask,
+        includes_own=config.mask_includes_own,
+        dropout=config.mask_rnn_dropout if recurrent else config.mask_mlp_dropout,
+        mask_dropout=config.mask_dropout,
+        mask_dropout_at_eval=config.mask_dropout_at_eval,
+        aligned=True,  # `MMLatch._inputs` has brought all onto one time axis
+    )
 
 
 def _per_modality(

@@ -48,6 +48,7 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             "(Paraskevopoulos, Georgiou, Potamianos; ICASSP 2022; arXiv 2201.09828)",
             citation=_CITATION,
             presets=PRESETS,
+            ablations={"no masks": {"mask": None}},
             train_defaults=PRESETS["paper"]["train"],
             convert_checkpoint=_convert,
         )

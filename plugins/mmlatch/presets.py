@@ -1,4 +1,4 @@
-"""Named configurations of MMLatch: the paper's, the released code's, and ours for real data."""
+"""Named configurations of MMLatch: the published ones, and ours for other data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,23 @@ _PROTOCOL: dict[str, Any] = {
     "learning_rate": 5e-4,
     "scheduler": "plateau",
     "patience": 10,
+    "loss": "l1",
 }
+_SIZES: dict[str, Any] = {
+    "hidden_size": 100,
+    "encoder": "lstm",
+    "encoder_layers": 1,
+    "bidirectional": True,
+    "encoder_dropout": 0.2,
+    "mask": "lstm",
+    "mask_includes_own": False,
+    "mask_rnn_dropout": 0.1,
+    "mask_dropout": 0.2,
+    "fuser_dropout": 0.1,
+}
+# What the released pipeline does to CMU-MOSEI's features: no normalisation, NaN and absent
+# modalities become zeros.
+_RAW: dict[str, Any] = {"normalise": False, "nonfinite": "zero", "missing": "zeros"}
 
 # Ours, for raw sensor streams and few people: the convolution shortens the sequences, the residual
 # keeps the frames that the attention averages. Chosen on validation people (docs/results.md).
@@ -52,9 +68,15 @@ UTD_MHAD: Mapping[str, Mapping[str, Any]] = {
 }
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "paper": {"train": _PROTOCOL},
+    "paper": {"model": _SIZES, "train": _PROTOCOL},
+    "mosei": {"model": _SIZES, "train": _PROTOCOL, "data": _RAW},
     "released": {
-        "model": {"lengths": "padded", "padding_in_fuser": True, "mask_dropout_at_eval": True},
+        "model": {
+            **_SIZES,
+            "lengths": "padded",
+            "padding_in_fuser": True,
+            "mask_dropout_at_eval": True,
+        },
         "train": _PROTOCOL,
     },
     "watch": WATCH,

@@ -11,6 +11,9 @@ from fusionkit.testing import assert_conforms
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmlatch", {}),
     ("mmlatch", {"mask": "linear"}),
+    ("mmlatch", {"mask": "boom", "mask_includes_own": True}),
+    ("mmlatch", {"mask": "downup", "frontend_size": 6}),
+    ("mmlatch", {"mask_includes_own": True}),
     ("mmlatch", {"mask": None, "encoder": "gru", "bidirectional": False}),
     ("mmlatch", {"encoder_layers": 2, "pooling": "mean_max", "frontend_size": 6, "residual": True}),
     ("unimodal", {"residual": True}),

@@ -24,6 +24,10 @@ def test_sizes_of_the_paper() -> None:
     assert parameters() == 2_741_153
     assert parameters(mask="linear") == 1_716_419
     assert parameters(mask=None) == 1_633_801
+    # Two masks a modality: 100 -> inner -> 409 features in all, with biases.
+    assert parameters(mask="boom") == 1_633_801 + 2 * (3 * 101 * 200 + 201 * 409)
+    assert parameters(mask="downup") == 1_633_801 + 2 * (3 * 101 * 20 + 21 * 409)
+    assert parameters(mask="linear", mask_includes_own=True) == 1_633_801 + 3 * 101 * 409
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
@@ -38,14 +42,86 @@ def test_streams_and_masks_for_any_number_of_modalities(count: int) -> None:
         assert model.feedback[name].gates[0].hidden_size == size
 
 
-def test_two_modalities_mask_each_other() -> None:
+def test_two_modalities_mask_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = DataSpec({"one": 3, "two": 4}, "classification", 2, aligned=True)
     model: Any = fk.create("mmlatch", spec, hidden_size=5).eval()
     batch = make_batch(spec, [4, 6])
-    encoded = model._encode(dict(batch.features), batch.lengths["one"])
-    masked = model._masked(batch.features, encoded, batch.lengths["one"])
-    mask = model.feedback["one"].mask([encoded["two"]], batch.lengths["one"])
-    assert torch.allclose(masked["one"], batch.features["one"] * mask, atol=1e-6)
+    lengths = batch.lengths["one"]
+    encoded = model._encode(dict(batch.features), lengths)
+    mask = model.feedback["one"].mask([encoded["two"]], lengths)
+    valid = (torch.arange(6) < lengths[:, None])[..., None]
+    assert torch.allclose(model.explain(batch)["mask of one"], mask * valid, atol=1e-6)
+    passes: list[Any] = []
+    encode = model._encode
+
+    def noted(inputs: Any, n: Any) -> Any:
+        passes.append(inputs["one"])
+        return encode(inputs, n)
+
+    monkeypatch.setattr(model, "_encode", noted)
+    model(batch)
+    first, second = passes
+    assert torch.equal(first, batch.features["one"])
+    assert torch.allclose(second, first * mask, atol=1e-6)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "linear", "boom", "downup"])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_explanations_of_every_mask(kind: str, own: bool, aligned: bool) -> None:
+    spec = DataSpec({"text": 3, "audio": 4, "vision": 2}, "regression", 1, aligned=aligned)
+    model: Any = fk.create("mmlatch", spec, hidden_size=5, mask=kind, mask_includes_own=own).eval()
+    lengths = {m: [4, 6] if aligned else [4 + k, 6 + k] for k, m in enumerate(spec.modalities)}
+    found = model.explain(make_batch(spec, lengths))
+    assert {name: x.shape for name, x in found.items()} == {
+        f"mask of {m}": (2, 6, size) for m, size in spec.modalities.items()
+    }
+    for mask in found.values():
+        assert ((mask[1] > 0) & (mask[1] < 1)).all()
+        assert not mask[0, 4:].any()
+
+
+def test_explanations_are_of_the_convolved_features() -> None:
+    spec = DataSpec({"text": 3, "audio": 4}, "regression", 1)
+    model: Any = fk.create("mmlatch", spec, hidden_size=5, frontend_size=6).eval()
+    found = model.explain(make_batch(spec, {"text": [8], "audio": [11]}))
+    assert {x.shape for x in found.values()} == {(1, 4, 6)}
+
+
+def test_without_masks_there_is_nothing_to_explain() -> None:
+    model: Any = fk.create("mmlatch", PAPER, hidden_size=5, mask=None)
+    with pytest.raises(fk.ConfigError, match="no masks to show"):
+        model.explain(make_batch(PAPER, [3]))
+
+
+def test_the_own_modality_comes_in_its_place() -> None:
+    model: Any = fk.create("mmlatch", PAPER, hidden_size=5, mask_includes_own=True)
+    assert all(len(model.feedback[name].gates) == 3 for name in PAPER.modalities)
+    alone: Any = fk.create("mmlatch", PAPER, hidden_size=5)
+    assert all(len(alone.feedback[name].gates) == 2 for name in PAPER.modalities)
+
+
+def test_dropout_inside_the_mask_networks() -> None:
+    recurrent: Any = fk.create("mmlatch", PAPER, mask_rnn_dropout=0.3, mask_mlp_dropout=0.4)
+    assert recurrent.feedback["text"].dropout.p == 0.3
+    layers: Any = fk.create("mmlatch", PAPER, mask="boom", mask_rnn_dropout=0.3)
+    assert {m.p for m in layers.feedback.modules() if hasattr(m, "p")} == {0.0, 0.2}
+
+
+@pytest.mark.parametrize("preset", ["paper", "mosei", "released", "watch", "utd-mhad"])
+def test_presets_are_valid(preset: str) -> None:
+    from fusionkit.data.source import DataConfig
+    from fusionkit.training.config import TrainConfig
+    from fusionkit_plugins.mmlatch.presets import PRESETS
+
+    sections = PRESETS[preset]
+    model = fk.create("mmlatch", PAPER, **sections.get("model", {}))
+    TrainConfig(**sections["train"])
+    assert set(sections) <= {"model", "train", "data"}
+    if preset != "utd-mhad":  # its data options are those of npz files
+        DataConfig(**sections.get("data", {}))
+    if preset in ("paper", "mosei", "released"):
+        assert sum(p.numel() for p in model.parameters()) == 2_741_153
 
 
 def test_one_modality_is_refused() -> None:
