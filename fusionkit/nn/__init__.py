@@ -5,6 +5,8 @@ from fusionkit.nn.convolution import ConvFrontend
 from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
+from fusionkit.nn.gradient_reversal import gradient_reversal
+from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
 from fusionkit.nn.recurrent import (
     AttentiveRNN,
@@ -28,6 +30,8 @@ __all__ = [
     "SequenceEncoder",
     "SymmetricAttention",
     "TopDownFeedback",
+    "central_moment_discrepancy",
+    "gradient_reversal",
     "last_step",
     "merge_directions",
     "pool",

@@ -1,0 +1,1 @@
+"""MMIM: hierarchical maximisation of mutual information (Han et al., EMNLP 2021)."""
