@@ -21,7 +21,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("misa", {"heads": 1, "encoder": "mean", "transformer_layers": 2}),
     ("misa", {"heads": 5, "encoder": "conv_bilstm", "conv_size": 6}),
     ("mmim", {}),
-    ("mmim", {"main_encoder": "mean", "bidirectional": True, "encoder_layers": 2, "all_pairs": True}),
+    ("mmim", {"main_encoder": "mean", "bidirectional": True, "all_pairs": True}),
     ("mmim", {"main_encoder": "first", "encoder_layers": 2}),
     ("mmim", {"encoder": "conv_bilstm", "conv_size": 6}),
     ("unimodal", {"residual": True}),
