@@ -2,12 +2,20 @@
 
 from fusionkit.nn.attention import ProjectedAttention, SymmetricAttention
 from fusionkit.nn.convolution import ConvFrontend
+from fusionkit.nn.crossmodal_transformer import (
+    MultiheadAttention,
+    Reading,
+    TransformerEncoder,
+    TransformerLayer,
+    run_transformers,
+)
 from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.gradient_reversal import gradient_reversal
 from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
+from fusionkit.nn.positions import Positions, positions_for, sinusoidal_table
 from fusionkit.nn.recurrent import (
     AttentiveRNN,
     LengthAwareRNN,
@@ -25,17 +33,25 @@ __all__ = [
     "Dropout",
     "FeedbackMask",
     "LengthAwareRNN",
+    "MultiheadAttention",
     "Pooling",
+    "Positions",
     "ProjectedAttention",
+    "Reading",
     "SequenceEncoder",
     "SymmetricAttention",
     "TopDownFeedback",
+    "TransformerEncoder",
+    "TransformerLayer",
     "central_moment_discrepancy",
     "gradient_reversal",
     "last_step",
     "merge_directions",
     "pool",
     "pooled_size",
+    "positions_for",
     "resample",
     "run_together",
+    "run_transformers",
+    "sinusoidal_table",
 ]

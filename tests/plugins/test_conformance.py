@@ -8,6 +8,7 @@ import pytest
 
 from fusionkit.testing import assert_conforms
 
+MULT: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 2}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmlatch", {}),
     ("mmlatch", {"mask": "linear"}),
@@ -16,6 +17,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmlatch", {"mask_includes_own": True}),
     ("mmlatch", {"mask": None, "encoder": "gru", "bidirectional": False}),
     ("mmlatch", {"encoder_layers": 2, "pooling": "mean_max", "frontend_size": 6, "residual": True}),
+    ("mult", {**MULT}),
+    ("mult", {**MULT, "attn_mask": True}),
+    ("mult", {**MULT, "feedback": "lstm"}),
+    ("mult", {**MULT, "feedback": "linear", "pooling": "mean"}),
+    ("mult", {**MULT, "frontend_size": 6, "pooling": "mean_max", "kernel_size": 3}),
+    ("mult", {**MULT, "positions": "released", "pooling": "max"}),
     ("misa", {"heads": 1}),
     ("misa", {"heads": 1, "cell": "gru", "rnn_size": 3, "similarity": "adversarial"}),
     ("misa", {"heads": 1, "encoder": "mean", "transformer_layers": 2}),
@@ -33,4 +40,4 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("method", "options"), CASES, ids=[f"{m}-{'-'.join(o) or 'default'}" for m, o in CASES]
 )
 def test_method_conforms(method: str, options: dict[str, Any]) -> None:
-    assert_conforms(method, hidden_size=5, **options)
+    assert_conforms(method, **({} if "width" in options else {"hidden_size": 5}), **options)

@@ -1,0 +1,1 @@
+"""MulT: the multimodal transformer (Tsai et al., ACL 2019)."""
