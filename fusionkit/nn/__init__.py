@@ -13,6 +13,7 @@ from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.gradient_reversal import gradient_reversal
+from fusionkit.nn.layer_fusion import Exchange, LayerFusion
 from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
 from fusionkit.nn.positions import Positions, positions_for, sinusoidal_table
@@ -24,6 +25,9 @@ from fusionkit.nn.recurrent import (
     run_together,
 )
 from fusionkit.nn.resample import resample
+from fusionkit.nn.split_attention import SplitAttention
+from fusionkit.nn.squeeze_excitation import SqueezeExcitationFusion
+from fusionkit.nn.staged_fusion import StagedFusion, per_modality
 from fusionkit.nn.top_down import TopDownFeedback
 
 __all__ = [
@@ -31,7 +35,9 @@ __all__ = [
     "AttentiveRNN",
     "ConvFrontend",
     "Dropout",
+    "Exchange",
     "FeedbackMask",
+    "LayerFusion",
     "LengthAwareRNN",
     "MultiheadAttention",
     "Pooling",
@@ -39,6 +45,9 @@ __all__ = [
     "ProjectedAttention",
     "Reading",
     "SequenceEncoder",
+    "SplitAttention",
+    "SqueezeExcitationFusion",
+    "StagedFusion",
     "SymmetricAttention",
     "TopDownFeedback",
     "TransformerEncoder",
@@ -47,6 +56,7 @@ __all__ = [
     "gradient_reversal",
     "last_step",
     "merge_directions",
+    "per_modality",
     "pool",
     "pooled_size",
     "positions_for",

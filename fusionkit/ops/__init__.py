@@ -6,6 +6,7 @@ from fusionkit.ops.cross_attention_pairs import AttentionPair, cross_attention_p
 from fusionkit.ops.dropout import dropout
 from fusionkit.ops.gated_mask import gated_mask
 from fusionkit.ops.length_aware_lstm import length_aware_lstm, length_aware_lstm_group
+from fusionkit.ops.split_attention import segment_mean, segment_scale
 
 __all__ = [
     "AttentionPair",
@@ -18,4 +19,6 @@ __all__ = [
     "gated_mask",
     "length_aware_lstm",
     "length_aware_lstm_group",
+    "segment_mean",
+    "segment_scale",
 ]

@@ -20,7 +20,7 @@ class Auxiliary:
         objectives: name -> objective, in the method's order.
         parameters: name -> its parameters.
         optimizers: one Adam for each.
-        main: the parameters that no auxiliary objective has.
+        main: the parameters that are trained and that no auxiliary objective has.
 
     Raises:
         PluginError: a name twice, no parameters, or parameters of two objectives.
@@ -47,7 +47,7 @@ class Auxiliary:
             torch.optim.Adam(self.parameters[name], lr=o.learning_rate, weight_decay=o.weight_decay)
             for name, o in self.objectives.items()
         ]
-        self.main = [p for p in model.parameters() if p not in owner]
+        self.main = [p for p in model.parameters() if p.requires_grad and p not in owner]
 
     def of(self, when: str) -> list[str]:
         """Names of the objectives that are trained at every ``step`` or ``epoch``."""

@@ -54,6 +54,7 @@ class Toy(nn.Module):
         super().__init__()
         self.outer = nn.Parameter(torch.zeros(outputs))
         self.inner = nn.Parameter(torch.tensor(0.0))
+        self.frozen = nn.Parameter(torch.tensor(0.0), requires_grad=False)
         self.memory = Memory()
 
     def forward(self, batch: fk.MultimodalBatch) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusionkit.errors import DataError
 from fusionkit.nn.mutual_information.conditional import (
     GaussianConditional,
+    contrast,
     fitting_loss,
     network,
 )
@@ -40,7 +41,7 @@ class CLUB(Estimator):
         """The bound in nats, a scalar, from N pairs: x (N, Dx) and y (N, Dy)."""
         check_pairs(x, y)
         mean, log_variance = self.conditional(x)
-        return _contrast(y, mean, (-log_variance).exp())
+        return contrast(y, mean, (-log_variance).exp())
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean of sum (y - mean)^2 / variance + log variance, as the released code has it."""
@@ -72,7 +73,9 @@ class CLUBSample(CLUB):
         if index is None:
             index = torch.randperm(count, generator=generator).to(y.device)
         mean, log_variance = self.conditional(x)
-        difference = (y[index] - mean).square() - (y - mean).square()
+        # (p - m)^2 - (y - m)^2 for the partner p, as a product.
+        partner = y[index]
+        difference = (partner - y) * (partner + y - 2 * mean)
         bound: Tensor = (difference * (-log_variance).exp()).sum(dim=-1).mean() / 2
         return bound
 
@@ -93,7 +96,7 @@ class CLUBMean(Estimator):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The bound in nats, a scalar, from N pairs: x (N, Dx) and y (N, Dy)."""
         check_pairs(x, y)
-        return _contrast(y, self.mean(x), 1.0)
+        return contrast(y, self.mean(x), 1.0)
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean of the squared distance between y and its prediction."""
@@ -119,27 +122,20 @@ class CLUBForCategorical(Estimator):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The bound in nats, a scalar, from x (N, x_size) and classes y (N,) int64."""
-        logs = self._log_probabilities(x, y)
-        shares = F.one_hot(y, self.num_classes).to(logs.dtype).mean(dim=0)
-        positive = logs.gather(1, y[:, None]).mean()
-        return positive - (logs * shares).sum(dim=-1).mean()
+        # The normaliser of the softmax cancels, and so does a shift of every class.
+        logits = self._logits(x, y)
+        is_class = F.one_hot(y, self.num_classes).to(logits.dtype)
+        bound: Tensor = (logits * (is_class - is_class.mean(dim=0))).sum(dim=-1).mean()
+        return bound
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy."""
-        return F.nll_loss(self._log_probabilities(x, y), y)
+        return F.cross_entropy(self._logits(x, y), y)
 
-    def _log_probabilities(self, x: Tensor, y: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, y: Tensor) -> Tensor:
         if x.dim() != 2 or y.dim() != 1 or len(x) != len(y):
             raise DataError(
                 f"x and y must be (N, D) and (N,), got {tuple(x.shape)} and {tuple(y.shape)}"
             )
-        logs: Tensor = self.classifier(x).log_softmax(dim=-1)
-        return logs
-
-
-def _contrast(y: Tensor, mean: Tensor, precision: Tensor | float) -> Tensor:
-    # mean_j (y_j - m)^2 = (centre - m)^2 + spread: a sum of squares, so nothing cancels.
-    centre = y.mean(dim=0)
-    spread = (y - centre).square().mean(dim=0)
-    negative = (centre - mean).square() + spread
-    return ((negative - (y - mean).square()) * precision).sum(dim=-1).mean() / 2
+        logits: Tensor = self.classifier(x)
+        return logits

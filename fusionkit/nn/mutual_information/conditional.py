@@ -37,6 +37,20 @@ def fitting_loss(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return -2 * log_density(y, mean, log_variance).mean()
 
 
+def contrast(y: Tensor, mean: Tensor, precision: Tensor | float) -> Tensor:
+    """Mean over i of log q(y_i | x_i) - mean_j log q(y_j | x_i), a scalar; log-variances cancel.
+
+    Written as a covariance of y with the mean and the precision, without large terms to cancel:
+    (mean_j (y_j - m)^2 - (y - m)^2) / 2 = (y - c) (m - c) - ((y - c)^2 - v) / 2, with c and v the
+    mean and the variance of y.
+    """
+    centre = y.mean(dim=0)
+    centred = y - centre
+    excess = centred.square() - centred.square().mean(dim=0)
+    terms = centred * (mean - centre) - 0.5 * excess
+    return (terms * precision).sum(dim=-1).mean()
+
+
 def network(inputs: int, hidden_size: int | None, outputs: int) -> nn.Sequential:
     """Linear, ReLU, Linear; one linear layer where ``hidden_size`` is None."""
     if hidden_size is None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fusionkit.nn.mutual_information.conditional import (
     GaussianConditional,
+    contrast,
     fitting_loss,
     log_density,
 )
@@ -27,8 +28,7 @@ class L1Out(Estimator):
         x_size, y_size: features. hidden_size: of the default `GaussianConditional`.
         conditional: another q, a module x -> (mean, log-variance), each (N, y_size).
         released: what the released code of CLUB computes instead, because a mask broadcasts along
-            the wrong axis: mean_i log q(y_i | x_i) - mean_{i,j} log q(y_i | x_j), and a constant
-            of about exp(-20).
+            the wrong axis: the value of CLUB less a constant of about exp(-20).
     """
 
     upper_bound: ClassVar[bool] = True
@@ -50,10 +50,10 @@ class L1Out(Estimator):
         """The bound in nats, a scalar, from N >= 2 pairs: x (N, Dx) and y (N, Dy)."""
         count = check_pairs(x, y, least=2)
         mean, log_variance = self.conditional(x)
-        positive = log_density(y, mean, log_variance).mean()
         if self.released:
-            negative = _mean_log_density(y, mean, log_variance)
-            return positive - negative - math.log1p(math.exp(-20) / (count - 1))
+            club = contrast(y, mean, (-log_variance).exp())
+            return club - math.log1p(math.exp(-20) / (count - 1))
+        positive = log_density(y, mean, log_variance).mean()
         logs = _log_densities(y, mean, log_variance)
         itself = torch.eye(count, dtype=torch.bool, device=logs.device)
         others = logs.masked_fill(itself, -torch.inf).logsumexp(dim=1)
@@ -74,11 +74,3 @@ def _log_densities(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     constants = (mean.square() * precision + log_variance).sum(dim=-1)
     squares = y.square() @ precision.T - 2 * (y @ (mean * precision).T)
     return -0.5 * (squares + constants)
-
-
-def _mean_log_density(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Mean of `_log_densities`, from the mean and variance of y."""
-    centre = y.mean(dim=0)
-    spread = (y - centre).square().mean(dim=0)
-    squares = ((centre - mean).square() + spread) * (-log_variance).exp()
-    return -0.5 * (squares + log_variance).sum(dim=-1).mean()

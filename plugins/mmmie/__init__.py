@@ -1,0 +1,1 @@
+"""MMMIE: mutual information maximised and minimised, and identity embedding, after an abstract."""

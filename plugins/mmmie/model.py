@@ -1,0 +1,149 @@
+"""MMMIE: encode, mark the tokens by identity, fuse all of them in one transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from fusionkit import ConfigError, DataSpec, MultimodalBatch
+from fusionkit.nn import Dropout, pool, pooled_size
+from fusionkit.nn.crossmodal_transformer import TransformerEncoder
+from fusionkit_plugins.mmmie.bert import LocalBert
+from fusionkit_plugins.mmmie.bounds import InputInformation, PairInformation
+from fusionkit_plugins.mmmie.config import MMMIEConfig
+from fusionkit_plugins.mmmie.encoders import ModalityEncoder
+from fusionkit_plugins.mmmie.identity import IdentityEmbedding, join_sequences
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens of a batch.
+
+    Args:
+        tokens: modality -> (B, T_m, hidden_size). lengths: modality -> (B,).
+    """
+
+    tokens: Mapping[str, Tensor]
+    lengths: Mapping[str, Tensor]
+
+    def features(self) -> dict[str, Tensor]:
+        """Modality -> (B, hidden_size): the mean token."""
+        return {name: pool(x, self.lengths[name], "mean") for name, x in self.tokens.items()}
+
+
+class MMMIE(nn.Module):
+    """A model after the abstract of MMMIE, for any number of modalities from two on.
+
+    Args:
+        config: sizes and parts. spec: modalities, task and outputs.
+
+    Raises:
+        ConfigError: an option names a modality that the data do not have, or the BERT cannot be
+            loaded.
+    """
+
+    def __init__(self, config: MMMIEConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.config = config
+        names, hidden = list(spec.modalities), config.hidden_size
+        layers = _per_modality("encoder_layers", config.encoder_layers, names, 1)
+        strides = _per_modality("frontend_stride", config.frontend_stride, names, 2)
+        readers = _bert(config, names)
+        self.encoders = nn.ModuleDict(
+            {
+                name: ModalityEncoder(
+                    size, config, layers=layers[name], stride=strides[name], bert=readers.get(name)
+                )
+                for name, size in spec.modalities.items()
+            }
+        )
+        self.identity = None
+        if config.identity is not None:
+            self.identity = IdentityEmbedding(
+                names,
+                hidden,
+                modality="modality" in config.identity,
+                position="position" in config.identity,
+                max_positions=config.max_positions,
+            )
+        self.fusion = TransformerEncoder(
+            hidden,
+            config.num_heads,
+            config.fusion_layers,
+            attention_dropout=config.fusion_dropout,
+            residual_dropout=config.fusion_dropout,
+            positions=None,
+        )
+        self.dropout = Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(pooled_size(hidden, config.pooling), spec.num_outputs)
+        self.maximised = self.minimised = None
+        if config.maximise is not None:
+            self.maximised = PairInformation(
+                dict.fromkeys(names, hidden), config.maximise, config.estimator_size
+            )
+        if config.minimise is not None:
+            self.minimised = InputInformation(
+                {name: self._encoder(name).input_size for name in names},
+                hidden,
+                config.minimise,
+                config.estimator_size,
+            )
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        """Outputs (B, num_outputs): logits, or values of a regression."""
+        return self.predict(self.encode(batch))
+
+    def encode(self, batch: MultimodalBatch) -> Encoded:
+        """The tokens of every modality, before they know of each other."""
+        tokens, lengths = {}, {}
+        for name, encoder in self.encoders.items():
+            tokens[name], lengths[name] = encoder(batch.features[name], batch.lengths[name])
+        return Encoded(tokens, lengths)
+
+    def inputs(self, batch: MultimodalBatch) -> dict[str, Tensor]:
+        """Modality -> the vector that stands for its input."""
+        return {
+            name: self._encoder(name).input_vector(batch.features[name], batch.lengths[name])
+            for name in self.encoders
+        }
+
+    def predict(self, encoded: Encoded) -> Tensor:
+        """Outputs (B, num_outputs) from the tokens."""
+        tokens = encoded.tokens if self.identity is None else self.identity(encoded.tokens)
+        names = list(tokens)
+        joined, lengths = join_sequences(
+            [tokens[name] for name in names], [encoded.lengths[name] for name in names]
+        )
+        fused = self.fusion(joined, lengths)
+        output: Tensor = self.classifier(self.dropout(pool(fused, lengths, self.config.pooling)))
+        return output
+
+    def _encoder(self, name: str) -> ModalityEncoder:
+        encoder = self.encoders[name]
+        assert isinstance(encoder, ModalityEncoder)
+        return encoder
+
+
+def _bert(config: MMMIEConfig, names: list[str]) -> dict[str, LocalBert]:
+    if not config.bert:
+        return {}
+    name = config.bert_modality or names[0]
+    if name not in names:
+        raise ConfigError(f"bert_modality: no modality {name!r} in the data ({', '.join(names)})")
+    return {name: LocalBert(config.bert, finetune=config.bert_finetune)}
+
+
+def _per_modality(
+    field: str, value: Value | dict[str, Value], names: list[str], default: Value
+) -> dict[str, Value]:
+    if not isinstance(value, dict):
+        return dict.fromkeys(names, value)
+    unknown = sorted(set(value) - set(names))
+    if unknown:
+        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({', '.join(names)})")
+    return {name: value.get(name, default) for name in names}

@@ -1,0 +1,1 @@
+"""MMTM: multimodal transfer module (Vaezi Joze et al., CVPR 2020)."""

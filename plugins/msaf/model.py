@@ -1,0 +1,72 @@
+"""MSAF on sequences: recurrent layers a modality, with split attention between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit import DataSpec, MultimodalBatch
+from fusionkit.nn import Dropout
+from fusionkit.nn.split_attention import SplitAttention
+from fusionkit.nn.staged_fusion import StagedFusion, per_modality
+from fusionkit_plugins.msaf.config import MSAFConfig
+
+
+class MSAF(nn.Module):
+    """The CMU-MOSEI network for any modalities, each with a length of its own.
+
+    Every modality has a stack of recurrent layers; after each layer but the last one the stacks
+    exchange by `SplitAttention` over the parts of the time axis. The last layers' vectors, side by
+    side, go through one linear layer.
+
+    Args:
+        config: sizes and options. spec: modalities, task and outputs.
+
+    Raises:
+        ConfigError: a per-modality option names other modalities than the data have.
+    """
+
+    def __init__(self, config: MSAFConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.config = config
+        names = list(spec.modalities)
+
+        def split_attention(sizes: Sequence[int]) -> SplitAttention:
+            return SplitAttention(
+                sizes,
+                config.block_size,
+                reduction=config.reduction,
+                floor=config.attention_floor,
+                block_dropout=config.block_dropout,
+                block_dropout_mode=config.block_dropout_mode,
+                num_segments=config.num_segments,
+            )
+
+        self.streams = StagedFusion(
+            spec.modalities,
+            per_modality("hidden_size", config.hidden_size, names),
+            split_attention if config.fusion else None,
+            num_stages=config.num_layers,
+            stage=config.encoder,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            pooling=config.pooling,
+            frontend_size=config.frontend_size,
+            frontend_kernel=config.frontend_kernel,
+            frontend_strides=per_modality("frontend_stride", config.frontend_stride, names),
+            aligned=spec.aligned,
+        )
+        self.dropout = Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(self.streams.output_size, spec.num_outputs)
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        """Outputs (B, num_outputs): logits, or values of a regression."""
+        lengths = batch.lengths
+        if self.config.lengths == "padded":
+            lengths = {
+                m: torch.full_like(lengths[m], x.shape[1]) for m, x in batch.features.items()
+            }
+        output: Tensor = self.classifier(self.dropout(self.streams(batch.features, lengths)))
+        return output
