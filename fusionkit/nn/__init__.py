@@ -14,6 +14,7 @@ from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.gradient_reversal import gradient_reversal
 from fusionkit.nn.layer_fusion import Exchange, LayerFusion
+from fusionkit.nn.low_rank_fusion import LowRankFusion
 from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
 from fusionkit.nn.positions import Positions, positions_for, sinusoidal_table
@@ -39,6 +40,7 @@ __all__ = [
     "FeedbackMask",
     "LayerFusion",
     "LengthAwareRNN",
+    "LowRankFusion",
     "MultiheadAttention",
     "Pooling",
     "Positions",

@@ -9,6 +9,7 @@ import pytest
 from fusionkit.testing import assert_conforms
 
 MULT: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 2}
+TFN: dict[str, Any] = {"recurrent_hidden_size": 4, "recurrent_output_size": 3}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmlatch", {}),
     ("mmlatch", {"mask": "linear"}),
@@ -35,6 +36,18 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mmmie", {"num_heads": 5, "encoder": "transformer", "frontend_size": 4}),
     ("mmmie", {"num_heads": 1, "encoder": "gru", "fusion_layers": 0, "identity": None}),
     ("mmmie", {"num_heads": 1, "maximise": "mine", "minimise": "l1out"}),
+    ("tfn", {**TFN, "post_fusion_size": 4}),
+    ("tfn", {"encoder": "conv_bilstm", "conv_size": 4}),
+    ("tfn", {"recurrent": []}),
+    ("lmf", {**TFN}),
+    ("lmf", {"encoder": "conv_bilstm", "conv_size": 4, "rank": 1}),
+    ("self_mm", {"head_size": 5, "fusion_size": 6}),
+    ("self_mm", {"head_size": 5, "main_vector": "first", "labels": "released"}),
+    ("self_mm", {"head_size": 5, "encoder": "conv_bilstm", "conv_size": 4}),
+    ("mag", {}),
+    ("mag", {"encoder": "gru", "bidirectional": False, "pooling": "mean_max"}),
+    ("mag", {"encoder": "conv_bilstm"}),
+    ("mag", {"main": "audio", "pooling": "attention_max"}),
     ("misa", {"heads": 1}),
     ("misa", {"heads": 1, "cell": "gru", "rnn_size": 3, "similarity": "adversarial"}),
     ("misa", {"heads": 1, "encoder": "mean", "transformer_layers": 2}),
@@ -52,4 +65,5 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("method", "options"), CASES, ids=[f"{m}-{'-'.join(o) or 'default'}" for m, o in CASES]
 )
 def test_method_conforms(method: str, options: dict[str, Any]) -> None:
-    assert_conforms(method, **({} if "width" in options else {"hidden_size": 5}), **options)
+    own_size = {"width", "head_size"} & set(options)
+    assert_conforms(method, **({} if own_size else {"hidden_size": 5}), **options)

@@ -1,0 +1,1 @@
+"""LMF: the tensor fusion at low rank (Liu et al., ACL 2018)."""

@@ -1,0 +1,17 @@
+"""Options of LMF; its sub-networks are TFN's."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fusionkit_plugins.tfn.config import SubNetworkConfig
+
+
+class LMFConfig(SubNetworkConfig):
+    """Sub-networks and rank."""
+
+    rank: int = Field(4, ge=1, description="of the fusion weights (searched: 1, 4, 8, 16)")
+    softmax: bool = Field(
+        False,
+        description="softmax over the outputs (released option that no official script turns on)",
+    )

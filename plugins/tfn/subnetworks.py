@@ -1,0 +1,91 @@
+"""The sub-networks of TFN and LMF, built from their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionkit import ConfigError, DataSpec, MultimodalBatch
+from fusionkit.nn.tensor_fusion import MeanSubNetwork, RecurrentSubNetwork, SequenceSubNetwork
+from fusionkit_plugins.tfn.config import SubNetworkConfig
+
+
+class SubNetworks(nn.Module):
+    """One vector of each modality, in the data's order.
+
+    Args:
+        config: sizes and kind. spec: the modalities.
+
+    Raises:
+        ConfigError: the options name a modality that the data lack.
+    """
+
+    def __init__(self, config: SubNetworkConfig, spec: DataSpec) -> None:
+        super().__init__()
+        names = list(spec.modalities)
+        recurrent = names[:1] if config.recurrent is None else list(config.recurrent)
+        check_names("recurrent", recurrent, spec)
+        sizes = per_modality("hidden_size", config.hidden_size, spec, 16)
+        self.padded = config.lengths == "padded"
+        self.of = nn.ModuleDict()
+        for name, size in spec.modalities.items():
+            self.of[name] = _subnetwork(config, size, sizes[name], name in recurrent)
+        modules: dict[str, Any] = dict(self.of.items())
+        self.output_sizes: dict[str, int] = {n: m.output_size for n, m in modules.items()}
+
+    def forward(self, batch: MultimodalBatch) -> list[Tensor]:
+        """One (B, output size) for each modality."""
+        vectors = []
+        for name, module in self.of.items():
+            x, lengths = batch.features[name], batch.lengths[name]
+            if self.padded:
+                lengths = torch.full_like(lengths, x.shape[1])
+            vectors.append(module(x, lengths))
+        return vectors
+
+
+def _subnetwork(config: SubNetworkConfig, size: int, output: int, recurrent: bool) -> nn.Module:
+    dropout = config.encoder_dropout
+    if config.encoder == "conv_bilstm":
+        return SequenceSubNetwork(
+            size,
+            config.conv_size,
+            output,
+            kernel_size=config.conv_kernel,
+            stride=config.conv_stride,
+            dropout=dropout,
+        )
+    if recurrent:
+        return RecurrentSubNetwork(
+            size, config.recurrent_hidden_size, config.recurrent_output_size, dropout=dropout
+        )
+    return MeanSubNetwork(size, output, dropout=dropout)
+
+
+def per_modality(
+    field: str, value: int | Mapping[str, int], spec: DataSpec, default: int
+) -> dict[str, int]:
+    """A size for every modality, from one for all or from {modality: size}.
+
+    Raises:
+        ConfigError: a modality that the data lack.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(spec.modalities, value)
+    check_names(field, value, spec)
+    return {name: value.get(name, default) for name in spec.modalities}
+
+
+def check_names(field: str, names: Any, spec: DataSpec) -> None:
+    """Refuse names of modalities that the data lack.
+
+    Raises:
+        ConfigError: says which.
+    """
+    unknown = sorted(set(names) - set(spec.modalities))
+    if unknown:
+        have = ", ".join(spec.modalities)
+        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({have})")
