@@ -15,6 +15,7 @@ from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.gradient_reversal import gradient_reversal
 from fusionkit.nn.layer_fusion import Exchange, LayerFusion
 from fusionkit.nn.low_rank_fusion import LowRankFusion
+from fusionkit.nn.modality_options import check_modalities, per_modality
 from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
 from fusionkit.nn.pooling import Pooling, pool, pooled_size
 from fusionkit.nn.positions import Positions, positions_for, sinusoidal_table
@@ -28,7 +29,7 @@ from fusionkit.nn.recurrent import (
 from fusionkit.nn.resample import resample
 from fusionkit.nn.split_attention import SplitAttention
 from fusionkit.nn.squeeze_excitation import SqueezeExcitationFusion
-from fusionkit.nn.staged_fusion import StagedFusion, per_modality
+from fusionkit.nn.staged_fusion import StagedFusion
 from fusionkit.nn.top_down import TopDownFeedback
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerLayer",
     "central_moment_discrepancy",
+    "check_modalities",
     "gradient_reversal",
     "last_step",
     "merge_directions",

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fusionkit.errors import ConfigError
 from fusionkit.nn.convolution import ConvFrontend
 from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.encoder import AttentionPooling
@@ -126,21 +125,3 @@ class StagedFusion(nn.Module):
             attended = self.attention[name](hidden, lengths)
             return torch.cat([attended, pool(hidden, lengths, "max")], dim=-1)
         return pool(hidden, lengths, self.pooling)
-
-
-def per_modality(
-    field: str, value: int | Mapping[str, int], modalities: Sequence[str]
-) -> dict[str, int]:
-    """An option that is one value for all modalities, or a mapping with one for each.
-
-    Raises:
-        ConfigError: the mapping names other modalities than the data have.
-    """
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(modalities, value)
-    if set(value) != set(modalities):
-        raise ConfigError(
-            f"{field}: names {', '.join(value) or 'no modality'}, the data have "
-            f"{', '.join(modalities)}; give one value for each, or one number for all"
-        )
-    return {name: value[name] for name in modalities}

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout
+from fusionkit.nn import Dropout, per_modality
 from fusionkit.nn.gradient_reversal import gradient_reversal
-from fusionkit.nn.staged_fusion import per_modality
 from fusionkit_plugins.misa.config import EncoderKind, MISAConfig
 from fusionkit_plugins.misa.encoders import build_encoder
 from fusionkit_plugins.misa.transformer import PostNormLayer

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout
-from fusionkit.nn.staged_fusion import per_modality
+from fusionkit.nn import Dropout, per_modality
 from fusionkit_plugins.mmim.bounds import BarberAgakovTerms, ContrastivePrediction
 from fusionkit_plugins.mmim.config import MMIMConfig
 from fusionkit_plugins.mmim.encoders import LastState, Summary, TimeSummary

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import AttentiveRNN, ConvFrontend, Dropout, resample, run_together
+from fusionkit.nn import AttentiveRNN, ConvFrontend, Dropout, per_modality, resample, run_together
 from fusionkit.nn.top_down import TopDownFeedback
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
-
-Value = TypeVar("Value")
 
 
 class MMLatch(nn.Module):
@@ -33,8 +31,8 @@ class MMLatch(nn.Module):
         super().__init__()
         self.config, self.aligned = config, spec.aligned
         names = list(spec.modalities)
-        layers = _per_modality("encoder_layers", config.encoder_layers, names, 1)
-        strides = _per_modality("frontend_stride", config.frontend_stride, names, 2)
+        layers = per_modality("encoder_layers", config.encoder_layers, names, 1)
+        strides = per_modality("frontend_stride", config.frontend_stride, names, 2)
         self.frontends = nn.ModuleDict()
         sizes = dict(spec.modalities)
         if config.frontend_size:
@@ -141,14 +139,3 @@ def _feedback(config: MMLatchConfig, sizes: Mapping[str, int]) -> TopDownFeedbac
         mask_dropout_at_eval=config.mask_dropout_at_eval,
         aligned=True,  # `MMLatch._inputs` has brought all onto one time axis
     )
-
-
-def _per_modality(
-    field: str, value: Value | dict[str, Value], names: list[str], default: Value
-) -> dict[str, Value]:
-    if not isinstance(value, dict):
-        return dict.fromkeys(names, value)
-    unknown = sorted(set(value) - set(names))
-    if unknown:
-        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({', '.join(names)})")
-    return {name: value.get(name, default) for name in names}

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout, pool, pooled_size
+from fusionkit.nn import Dropout, per_modality, pool, pooled_size
 from fusionkit.nn.crossmodal_transformer import TransformerEncoder
 from fusionkit_plugins.mmmie.bert import LocalBert
 from fusionkit_plugins.mmmie.bounds import InputInformation, PairInformation
 from fusionkit_plugins.mmmie.config import MMMIEConfig
 from fusionkit_plugins.mmmie.encoders import ModalityEncoder
 from fusionkit_plugins.mmmie.identity import IdentityEmbedding, join_sequences
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class MMMIE(nn.Module):
         super().__init__()
         self.config = config
         names, hidden = list(spec.modalities), config.hidden_size
-        layers = _per_modality("encoder_layers", config.encoder_layers, names, 1)
-        strides = _per_modality("frontend_stride", config.frontend_stride, names, 2)
+        layers = per_modality("encoder_layers", config.encoder_layers, names, 1)
+        strides = per_modality("frontend_stride", config.frontend_stride, names, 2)
         readers = _bert(config, names)
         self.encoders = nn.ModuleDict(
             {
@@ -136,14 +133,3 @@ def _bert(config: MMMIEConfig, names: list[str]) -> dict[str, LocalBert]:
     if name not in names:
         raise ConfigError(f"bert_modality: no modality {name!r} in the data ({', '.join(names)})")
     return {name: LocalBert(config.bert, finetune=config.bert_finetune)}
-
-
-def _per_modality(
-    field: str, value: Value | dict[str, Value], names: list[str], default: Value
-) -> dict[str, Value]:
-    if not isinstance(value, dict):
-        return dict.fromkeys(names, value)
-    unknown = sorted(set(value) - set(names))
-    if unknown:
-        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({', '.join(names)})")
-    return {name: value.get(name, default) for name in names}

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout
+from fusionkit.nn import Dropout, StagedFusion, per_modality
 from fusionkit.nn.split_attention import SplitAttention
-from fusionkit.nn.staged_fusion import StagedFusion, per_modality
 from fusionkit_plugins.msaf.config import MSAFConfig
 
 

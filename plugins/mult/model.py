@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import ConvFrontend, Dropout, pool, pooled_size
+from fusionkit.nn import ConvFrontend, Dropout, check_modalities, per_modality, pool, pooled_size
 from fusionkit.nn.crossmodal_transformer import Reading, TransformerEncoder, run_transformers
 from fusionkit.nn.top_down import TopDownFeedback
 from fusionkit.ops.lengths import within
 from fusionkit_plugins.mult.config import MulTConfig
 from fusionkit_plugins.mult.lookahead import lookahead_mask
 from fusionkit_plugins.mult.projection import ResidualHead, TemporalProjection
-
-Value = TypeVar("Value")
 
 
 class MulT(nn.Module):
@@ -42,7 +40,7 @@ class MulT(nn.Module):
         sizes = dict(spec.modalities)
         self.frontends = nn.ModuleDict()
         if config.frontend_size:
-            strides = _per_modality("frontend_stride", config.frontend_stride, self.modalities, 2)
+            strides = per_modality("frontend_stride", config.frontend_stride, self.modalities, 2)
             for name, stride in strides.items():
                 self.frontends[name] = ConvFrontend(
                     sizes[name],
@@ -60,7 +58,7 @@ class MulT(nn.Module):
                 ).items()
             }
         )
-        kernels = _per_modality("kernel_size", config.kernel_size, self.modalities, 1)
+        kernels = per_modality("kernel_size", config.kernel_size, self.modalities, 1)
         # As in the released code, what has the width already is not projected.
         self.projections = nn.ModuleDict(
             {
@@ -210,7 +208,7 @@ def _transformers(
 
 def _targets(config: MulTConfig, modalities: tuple[str, ...]) -> tuple[str, ...]:
     wanted = config.targets or modalities
-    _check_known("targets", wanted, modalities)
+    check_modalities("targets", wanted, modalities)
     return tuple(name for name in modalities if name in wanted)
 
 
@@ -222,21 +220,4 @@ def _dropouts(
 ) -> dict[str, float]:
     if value is None:
         value = {modalities[0]: first}
-    return _per_modality(field, value, modalities, 0.0)
-
-
-def _per_modality(
-    field: str, value: Value | dict[str, Value], modalities: tuple[str, ...], default: Value
-) -> dict[str, Value]:
-    if not isinstance(value, dict):
-        return dict.fromkeys(modalities, value)
-    _check_known(field, value, modalities)
-    return {name: value.get(name, default) for name in modalities}
-
-
-def _check_known(field: str, names: Any, modalities: tuple[str, ...]) -> None:
-    for name in names:
-        if name not in modalities:
-            raise ConfigError(
-                f"{field}: no modality {name!r} in the data ({', '.join(modalities)})"
-            )
+    return per_modality(field, value, modalities, 0.0)

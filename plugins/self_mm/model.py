@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout, pool
+from fusionkit.nn import Dropout, per_modality, pool
 from fusionkit.nn.tensor_fusion import RecurrentSubNetwork, SequenceSubNetwork
 from fusionkit_plugins.self_mm.config import SelfMMConfig
 from fusionkit_plugins.self_mm.labels import FUSION, UnimodalLabels
-from fusionkit_plugins.tfn.subnetworks import per_modality
 
 
 class Precomputed(nn.Module):
@@ -73,9 +72,9 @@ class SelfMM(nn.Module):
         if main not in spec.modalities:
             have = ", ".join(spec.modalities)
             raise ConfigError(f"main: no modality {main!r} in the data ({have})")
-        recurrent = per_modality("recurrent_size", config.recurrent_size, spec, 16)
-        vectors = per_modality("vector_size", config.vector_size, spec, 16)
-        heads = per_modality("head_size", config.head_size, spec, 32)
+        recurrent = per_modality("recurrent_size", config.recurrent_size, spec.modalities, 16)
+        vectors = per_modality("vector_size", config.vector_size, spec.modalities, 16)
+        heads = per_modality("head_size", config.head_size, spec.modalities, 32)
         dropout = config.encoder_dropout
         self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
         total = 0

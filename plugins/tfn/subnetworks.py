@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusionkit import ConfigError, DataSpec, MultimodalBatch
+from fusionkit import DataSpec, MultimodalBatch
+from fusionkit.nn import check_modalities, per_modality
 from fusionkit.nn.tensor_fusion import MeanSubNetwork, RecurrentSubNetwork, SequenceSubNetwork
 from fusionkit_plugins.tfn.config import SubNetworkConfig
 
@@ -27,8 +27,8 @@ class SubNetworks(nn.Module):
         super().__init__()
         names = list(spec.modalities)
         recurrent = names[:1] if config.recurrent is None else list(config.recurrent)
-        check_names("recurrent", recurrent, spec)
-        sizes = per_modality("hidden_size", config.hidden_size, spec, 16)
+        check_modalities("recurrent", recurrent, spec.modalities)
+        sizes = per_modality("hidden_size", config.hidden_size, spec.modalities, 16)
         self.padded = config.lengths == "padded"
         self.of = nn.ModuleDict()
         for name, size in spec.modalities.items():
@@ -63,29 +63,3 @@ def _subnetwork(config: SubNetworkConfig, size: int, output: int, recurrent: boo
             size, config.recurrent_hidden_size, config.recurrent_output_size, dropout=dropout
         )
     return MeanSubNetwork(size, output, dropout=dropout)
-
-
-def per_modality(
-    field: str, value: int | Mapping[str, int], spec: DataSpec, default: int
-) -> dict[str, int]:
-    """A size for every modality, from one for all or from {modality: size}.
-
-    Raises:
-        ConfigError: a modality that the data lack.
-    """
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(spec.modalities, value)
-    check_names(field, value, spec)
-    return {name: value.get(name, default) for name in spec.modalities}
-
-
-def check_names(field: str, names: Any, spec: DataSpec) -> None:
-    """Refuse names of modalities that the data lack.
-
-    Raises:
-        ConfigError: says which.
-    """
-    unknown = sorted(set(names) - set(spec.modalities))
-    if unknown:
-        have = ", ".join(spec.modalities)
-        raise ConfigError(f"{field}: no modality {unknown[0]!r} in the data ({have})")

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusionkit.errors import ConfigError
 from fusionkit.nn import last_step, pool
 from fusionkit.nn.squeeze_excitation import SqueezeExcitationFusion
-from fusionkit.nn.staged_fusion import StagedFusion, per_modality
+from fusionkit.nn.staged_fusion import StagedFusion
 
 SIZES, HIDDEN = {"a": 3, "b": 5}, {"a": 4, "b": 6}
 LENGTHS = {"a": torch.tensor([7, 2, 4]), "b": torch.tensor([1, 9, 3])}
@@ -107,10 +106,3 @@ def test_fusion_gets_the_channels_of_both_directions() -> None:
 
     build(fusion, bidirectional=True)
     assert seen == [[8, 12]]
-
-
-def test_per_modality() -> None:
-    assert per_modality("size", 3, ["a", "b"]) == {"a": 3, "b": 3}
-    assert list(per_modality("size", {"b": 1, "a": 2}, ["a", "b"]).items()) == [("a", 2), ("b", 1)]
-    with pytest.raises(ConfigError, match="size: names a, c, the data have a, b"):
-        per_modality("size", {"a": 1, "c": 2}, ["a", "b"])

@@ -100,7 +100,7 @@ def test_bad_options(options: dict[str, object]) -> None:
 
 
 def test_sizes_of_an_unknown_modality() -> None:
-    with pytest.raises(fk.ConfigError, match="hidden_size: names one, sound, the data have one"):
+    with pytest.raises(fk.ConfigError, match="hidden_size: no modality 'sound'"):
         fk.create("msaf", SMALL, hidden_size={"one": 2, "sound": 2})
 
 
