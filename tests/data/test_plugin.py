@@ -19,12 +19,12 @@ def _sources() -> dict[str, DataSource]:
     return {source.name: source for source in found}
 
 
-def test_three_sources() -> None:
-    assert sorted(_sources()) == ["npz", "synthetic", "watch"]
+def test_sources() -> None:
+    assert sorted(_sources()) == ["npz", "ntu", "ravdess", "synthetic", "watch"]
     assert "path" in _sources()["npz"].config.model_fields
 
 
-@pytest.mark.parametrize("name", ["npz", "synthetic", "watch"])
+@pytest.mark.parametrize("name", ["npz", "ntu", "ravdess", "synthetic", "watch"])
 def test_every_option_is_described(name: str) -> None:
     source = _sources()[name]
     assert source.summary
@@ -32,7 +32,7 @@ def test_every_option_is_described(name: str) -> None:
         assert info.description, field
 
 
-@pytest.mark.parametrize("name", ["npz", "synthetic", "watch"])
+@pytest.mark.parametrize("name", ["npz", "ntu", "ravdess", "synthetic", "watch"])
 def test_unknown_options_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="normalize"):
         _sources()[name].config.model_validate({"path": "x.npz", "normalize": True})
