@@ -103,7 +103,8 @@ def _inputs(lengths: list[int]) -> Inputs:
 
 def _batch(inputs: Inputs) -> MultimodalBatch:
     features = {name: x for name, x in inputs.tensors.items() if name != "targets"}
-    return MultimodalBatch(features, inputs.lengths, inputs.tensors["targets"])
+    targets = inputs.tensors["targets"]
+    return MultimodalBatch(features, inputs.lengths, targets, [str(k) for k in range(len(targets))])
 
 
 def _reference(name: str, inputs: Inputs, phase: str) -> Task:
@@ -120,11 +121,15 @@ def _prepare(
 def _train(
     name: str, options: Mapping[str, Any], context: Context, inputs: Inputs, phase: str
 ) -> Task:
-    """Loss, gradients and an optimizer step; the check is without dropout, in evaluation mode."""
-    batch, config = _batch(inputs), TrainConfig()
-    module = TrainingModule(
-        _model(name, options, inputs), _method(name), TaskLoss(SPEC, config)
-    ).train()
+    """Loss, gradients and an optimizer step, without the steps of auxiliary objectives; the check
+    is without dropout, in evaluation mode."""
+    batch, config, method = _batch(inputs), TrainConfig(), _method(name)
+    model = _model(name, options, inputs)
+    if method.memory is not None:
+        memory = method.memory(model)
+        memory.start(batch.ids, inputs.tensors["targets"])
+        memory.start_epoch(1)
+    module = TrainingModule(model, method, TaskLoss(SPEC, config)).train()
     optimizer = build_optimizer(module.parameters(), config)
     targets = inputs.tensors["targets"]
 
