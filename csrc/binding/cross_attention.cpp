@@ -29,7 +29,7 @@ void run_parallel(int64_t count, int64_t workers, const std::function<void(int64
 }
 
 struct Results {
-  Tensor out, log_sum_exp;
+  Tensor out, row_sums;
 };
 
 std::vector<Results> forward_all(const std::vector<Arguments>& all) {
@@ -39,18 +39,19 @@ std::vector<Results> forward_all(const std::vector<Arguments>& all) {
   for (const Arguments& args : all) {
     prepared.push_back(prepare(args));
     const AttentionInputs& in = prepared.back().in;
-    results.push_back({empty_as(args.query, in.num_queries, in.value_dim),
-                       torch::stable::new_empty(args.query, {in.batch, in.heads, in.num_queries})});
-    calls.push_back(
-        {in,
-         {output_of(results.back().out), results.back().log_sum_exp.mutable_data_ptr<float>()}});
+    const int64_t rows = in.batch * in.heads * in.num_queries;
+    results.push_back(
+        {empty_as(args.query, in.num_queries, in.value_dim),
+         torch::stable::new_empty(args.query, {2, in.batch, in.heads, in.num_queries})});
+    float* sums = results.back().row_sums.mutable_data_ptr<float>();
+    calls.push_back({in, {output_of(results.back().out), sums, sums + rows}});
   }
   fusionkit::attention_forward_all(calls, run_parallel);
   return results;
 }
 
 struct Upstream {
-  Tensor grad_out, out, log_sum_exp;
+  Tensor grad_out, out, row_sums;
 };
 
 // Bits of `needs`: gradients of query, key, value and scores; only those come back, in this order,
@@ -64,22 +65,22 @@ std::vector<Tensor> backward_all(const std::vector<Upstream>& upstream,
     const Arguments& args = all[i];
     prepared.push_back(prepare(args));
     const AttentionInputs& in = prepared.back().in;
-    const auto& [grad_out, out, log_sum_exp] = upstream[i];
-    check_tensor(log_sum_exp, "log_sum_exp", 3);
-    check_size(log_sum_exp, "log_sum_exp", 0, in.batch);
-    check_size(log_sum_exp, "log_sum_exp", 1, in.heads);
-    check_size(log_sum_exp, "log_sum_exp", 2, in.num_queries);
+    const auto& [grad_out, out, row_sums] = upstream[i];
+    const int64_t sums_shape[4] = {2, in.batch, in.heads, in.num_queries};
+    check_tensor(row_sums, "row_sums", 4);
     const int64_t shape[4] = {in.batch, in.heads, in.num_queries, in.value_dim};
     check_tensor(grad_out, "grad_out", 4);
     check_tensor(out, "out", 4);
     for (int64_t axis = 0; axis < 4; ++axis) {
       check_size(grad_out, "grad_out", axis, shape[axis]);
       check_size(out, "out", axis, shape[axis]);
+      check_size(row_sums, "row_sums", axis, sums_shape[axis]);
     }
-    owned.push_back(torch::stable::contiguous(log_sum_exp));
-    const float* saved = owned.back().const_data_ptr<float>();
+    owned.push_back(torch::stable::contiguous(row_sums));
+    const float* largest = owned.back().const_data_ptr<float>();
+    const float* sum = largest + in.batch * in.heads * in.num_queries;
     fusionkit::AttentionGradients grads{
-        add_input(owned, grad_out), add_input(owned, out), saved, {}, {}, {}, nullptr};
+        add_input(owned, grad_out), add_input(owned, out), largest, sum, {}, {}, {}, nullptr};
     const auto output_if = [&](int64_t bit, const Tensor& like, int64_t steps, int64_t size,
                                AttentionTensor<float>& to) {
       if ((needs >> bit & 1) == 0) return;
@@ -107,17 +108,17 @@ std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const
                                    double dropout_p, const std::optional<Tensor>& seed) {
   const auto results =
       forward_all({{query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed}});
-  return {results[0].out, results[0].log_sum_exp};
+  return {results[0].out, results[0].row_sums};
 }
 
 std::vector<Tensor> backward(const Tensor& grad_out, const Tensor& query, const Tensor& key,
-                             const Tensor& value, const Tensor& out, const Tensor& log_sum_exp,
+                             const Tensor& value, const Tensor& out, const Tensor& row_sums,
                              const std::optional<Tensor>& bias,
                              const std::optional<Tensor>& key_lengths,
                              const std::optional<Tensor>& query_lengths, double scale,
                              double dropout_p, const std::optional<Tensor>& seed, int64_t needs) {
   return backward_all(
-      {{grad_out, out, log_sum_exp}},
+      {{grad_out, out, row_sums}},
       {{query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed}}, needs);
 }
 
@@ -151,7 +152,7 @@ std::vector<Arguments> pair_arguments(const std::vector<Tensor>& query,
   return all;
 }
 
-// The outputs of all pairs, then their log-sum-exps.
+// The outputs of all pairs, then their row sums.
 std::vector<Tensor> forward_pairs(const std::vector<Tensor>& query, const std::vector<Tensor>& key,
                                   const std::vector<Tensor>& value,
                                   const std::vector<Tensor>& key_lengths,
@@ -162,7 +163,7 @@ std::vector<Tensor> forward_pairs(const std::vector<Tensor>& query, const std::v
       pair_arguments(query, key, value, key_lengths, query_lengths, scale, dropout_p, seed));
   std::vector<Tensor> tensors;
   for (const Results& result : results) tensors.push_back(result.out);
-  for (const Results& result : results) tensors.push_back(result.log_sum_exp);
+  for (const Results& result : results) tensors.push_back(result.row_sums);
   return tensors;
 }
 
@@ -170,18 +171,18 @@ std::vector<Tensor> forward_pairs(const std::vector<Tensor>& query, const std::v
 std::vector<Tensor> backward_pairs(const std::vector<Tensor>& grad_out,
                                    const std::vector<Tensor>& query, const std::vector<Tensor>& key,
                                    const std::vector<Tensor>& value, const std::vector<Tensor>& out,
-                                   const std::vector<Tensor>& log_sum_exp,
+                                   const std::vector<Tensor>& row_sums,
                                    const std::vector<Tensor>& key_lengths,
                                    const std::vector<Tensor>& query_lengths,
                                    const std::vector<double>& scale, double dropout_p,
                                    const std::vector<Tensor>& seed) {
   STD_TORCH_CHECK(grad_out.size() == query.size() && out.size() == query.size() &&
-                      log_sum_exp.size() == query.size(),
-                  "fusionkit::cross_attention_pairs_backward: grad_out, out and log_sum_exp must "
+                      row_sums.size() == query.size(),
+                  "fusionkit::cross_attention_pairs_backward: grad_out, out and row_sums must "
                   "hold one entry a pair");
   std::vector<Upstream> upstream;
   for (size_t i = 0; i < query.size(); ++i) {
-    upstream.push_back({grad_out[i], out[i], log_sum_exp[i]});
+    upstream.push_back({grad_out[i], out[i], row_sums[i]});
   }
   constexpr int64_t kQueryKeyValue = 0b111;
   return backward_all(
@@ -198,14 +199,14 @@ STABLE_TORCH_LIBRARY_FRAGMENT(fusionkit, m) {
       "Tensor? query_lengths, float scale, float dropout_p, Tensor? seed) -> (Tensor, Tensor)");
   m.def(
       "cross_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor "
-      "out, Tensor log_sum_exp, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float "
+      "out, Tensor row_sums, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float "
       "scale, float dropout_p, Tensor? seed, int needs) -> Tensor[]");
   m.def(
       "cross_attention_pairs(Tensor[] query, Tensor[] key, Tensor[] value, Tensor[] key_lengths, "
       "Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]");
   m.def(
       "cross_attention_pairs_backward(Tensor[] grad_out, Tensor[] query, Tensor[] key, Tensor[] "
-      "value, Tensor[] out, Tensor[] log_sum_exp, Tensor[] key_lengths, Tensor[] query_lengths, "
+      "value, Tensor[] out, Tensor[] row_sums, Tensor[] key_lengths, Tensor[] query_lengths, "
       "float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]");
 }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import click
 
 from fusionkit.bench.suites import SUITES, check_names
+from fusionkit.errors import MisuseError
 
 
 @click.command("bench")
@@ -42,8 +45,11 @@ def command(
 
     names = check_names(ops)
     counts = _thread_counts(threads)
-    for file in (json_file, plot):
-        _check_new(file)
+    _check_new("--json", json_file)
+    _check_new("--plot", plot)
+    if json_file is not None and plot is not None and json_file.absolute() == plot.absolute():
+        raise MisuseError(f"{plot}: --json and --plot name one file; give each its own")
+    _refuse_forced_backend()
     if plot is not None:
         check_matplotlib()
     earlier = None if compare is None else Report.read(compare)
@@ -113,10 +119,28 @@ def _thread_counts(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, counts)))
 
 
-def _check_new(file: Path | None) -> None:
-    from fusionkit.errors import MisuseError
-
-    if file is not None and file.exists():
+def _check_new(option: str, file: Path | None) -> None:
+    """Refuse what could not be written after an hour of measuring."""
+    if file is None:
+        return
+    folder = file.absolute().parent
+    if not file.name or file.is_dir():
+        raise MisuseError(f"{option} {str(file)!r}: names no file")
+    if file.exists():
         raise MisuseError(f"{file}: exists already and is never overwritten; choose another name")
-    if file is not None and not file.absolute().parent.is_dir():
-        raise MisuseError(f"{file}: the folder {file.absolute().parent} does not exist")
+    if not folder.is_dir():
+        raise MisuseError(f"{file}: the folder {folder} does not exist")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MisuseError(f"{file}: cannot be written: {error.strerror or error}") from error
+    if option == "--plot" and file.suffix.lower() != ".png":
+        raise MisuseError(f"{file}: plots are PNG files; let the name end in .png")
+
+
+def _refuse_forced_backend() -> None:
+    if os.environ.get("FUSIONKIT_BACKEND"):
+        raise MisuseError(
+            "FUSIONKIT_BACKEND is set, and `fusionkit` is to be timed as it is chosen; unset it"
+        )

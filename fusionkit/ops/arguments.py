@@ -64,6 +64,21 @@ def is_autocasting(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
+def transform_reasons() -> list[str]:
+    """Why a compiled operator cannot run now: it has no forward-mode derivative, no batching rule.
+
+    Without this, forward mode would silently give a derivative of zero.
+    """
+    # A compiled graph is traced with fake tensors, outside of the caller's transforms.
+    if torch.compiler.is_compiling():
+        return []
+    if torch._C._are_functorch_transforms_active():
+        return ["a transform of torch.func is active, the kernel has plain backward mode only"]
+    if torch.autograd.forward_ad._current_level >= 0:
+        return ["forward-mode differentiation is active, the kernel has backward mode only"]
+    return []
+
+
 def as_tensor(seed: int | Tensor | None) -> Tensor:
     """A seed that `check_dropout` let pass for ``dropout_p > 0``, as the kernels take it."""
     if isinstance(seed, Tensor):

@@ -93,6 +93,8 @@ def available_backends() -> dict[str, list[Backend]]:
 def force_backend(name: str) -> Iterator[None]:
     """Run operators on the named backend inside the ``with`` block, or raise.
 
+    It counts for all threads of the process.
+
     An operator that has no backend of that name runs on its reference.
 
     Raises:

@@ -67,22 +67,22 @@ def test_forward(extension: ModuleType, change: dict[str, Any], message: str) ->
 UPSTREAM = {
     "grad_out": torch.zeros(2, 2, 3, 6),
     "out": torch.zeros(2, 2, 3, 6),
-    "log_sum_exp": torch.zeros(2, 2, 3),
+    "row_sums": torch.zeros(2, 2, 2, 3),
 }
 WRONG_UPSTREAM: list[tuple[dict[str, Any], str]] = [
     ({"grad_out": torch.zeros(2, 2, 3, 5)}, "grad_out must have size 6 on axis 3"),
     ({"grad_out": torch.zeros(2, 2, 3, 6).double()}, "grad_out must be float32"),
     ({"out": torch.zeros(2, 2, 4, 6)}, "out must have size 3 on axis 2"),
     ({"out": torch.zeros(2, 3, 6)}, "out must have 4 axes"),
-    ({"log_sum_exp": torch.zeros(2, 2, 2)}, "log_sum_exp must have size 3 on axis 2"),
-    ({"log_sum_exp": torch.zeros(2, 2, 3, 1)}, "log_sum_exp must have 3 axes"),
+    ({"row_sums": torch.zeros(2, 2, 2, 2)}, "row_sums must have size 3 on axis 3"),
+    ({"row_sums": torch.zeros(2, 2, 3)}, "row_sums must have 4 axes"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), [*WRONG, *WRONG_UPSTREAM], ids=name_of)
 def test_backward(extension: ModuleType, change: dict[str, Any], message: str) -> None:
     given = {**arguments(), **UPSTREAM, **change}
-    names = ("grad_out", "query", "key", "value", "out", "log_sum_exp", "bias", "key_lengths",
+    names = ("grad_out", "query", "key", "value", "out", "row_sums", "bias", "key_lengths",
              "query_lengths", "scale", "dropout_p", "seed")  # fmt: skip
     with pytest.raises(RuntimeError, match=message):
         torch.ops.fusionkit.cross_attention_backward(*(given[name] for name in names), 0b1111)

@@ -45,12 +45,15 @@ struct AttentionInputs {
 
 struct AttentionOutputs {
   AttentionTensor<float> out;
-  float* log_sum_exp;  // (B, H, Tq) contiguous; +inf for rows without result
+  // (B, H, Tq) contiguous: the largest score of a row in base 2, and the sum of 2^(score -
+  // largest). Apart, they stay exact however large the scores are. 0 and 0 for rows without result.
+  float* largest;
+  float* sum;
 };
 
 struct AttentionGradients {
   AttentionTensor<const float> grad_out, out;
-  const float* log_sum_exp;
+  const float *largest, *sum;
   AttentionTensor<float> query, key, value;  // null data where not asked for
   float* scores;                             // (B, H, Tq, Tk) contiguous, or null
 };
@@ -67,9 +70,9 @@ constexpr int64_t attention_padded_head_dim(int64_t head_dim) {
 
 // What a row brings to the backward pass, the same for all keys.
 struct AttentionRowFacts {
-  float* shift;  // (Tq,): log-sum-exp in base 2
-  float* delta;  // (Tq,): sum of grad_out * out
-  float* query;  // (Tq, D): query * scale in base 2
+  float* inverse;  // (Tq,): 1 / sum, 0 for rows without result
+  float* delta;    // (Tq,): sum of grad_out * out
+  float* query;    // (Tq, D): query * scale in base 2
   // (Tq, Dv), with a bias only, else null: grad_out without the rows that the bias leaves no key
   // for.
   float* grad_out;

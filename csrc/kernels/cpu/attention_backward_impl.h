@@ -1,6 +1,6 @@
 // The backward pass of attention, included once for each ISA level (isa_*.h). Lanes are keys; the
-// weights are recomputed once, from the saved log-sum-exp, and serve all three gradients (Dao et
-// al. 2022, "FlashAttention", algorithm 4).
+// weights are recomputed once, from what the forward pass saved of each row, and serve all three
+// gradients (Dao et al. 2022, "FlashAttention", algorithm 4).
 
 #include "attention.h"
 #include "attention_tiles.h"
@@ -33,9 +33,9 @@ struct BackwardHead {
   const float* grad_out;
   int64_t grad_out_stride;
   const float* out;
-  const float* bias;         // null where there is none
-  const float* log_sum_exp;  // (Tq,)
-  float* grad_scores;        // (Tq, Tk), or null
+  const float* bias;           // null where there is none
+  const float *largest, *sum;  // (Tq,)
+  float* grad_scores;          // (Tq, Tk), or null
   AttentionRowFacts facts;
   PhiloxKeys random;
 };
@@ -45,10 +45,10 @@ template <int N>
 FUSIONKIT_INLINE Floats<N> bias_of_row(const BackwardHead& at, int64_t row, int64_t key, int keys) {
   const AttentionBias& bias = at.in.bias;
   const float* first = at.bias + row * bias.row_stride + key * bias.column_stride;
-  if (bias.column_stride == 0) return broadcast<N>(*first * kLog2E);
+  if (bias.column_stride == 0) return bias_in_base_2<N>(broadcast<N>(*first));
   Floats<N> values{};
   for (int j = 0; j < keys; ++j) values[j] = first[j * bias.column_stride];
-  return values * kLog2E;
+  return bias_in_base_2<N>(values);
 }
 
 // What dropout multiplies the weights of R <= 4 rows with.
@@ -80,7 +80,9 @@ FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& ti
   }
   Floats<N> weights[R];
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) weights[r] = exp2<N>(scores[r] - at.facts.shift[row + r]);
+  for (int r = 0; r < R; ++r) {
+    weights[r] = exp2<N>(scores[r] - at.largest[row + r]) * at.facts.inverse[row + r];
+  }
   Floats<N> factor[R] = {};
   if (in.dropout_p > 0.0) keep_factors<N, R>(at, tile, row, factor);
 #pragma GCC unroll 4
@@ -100,7 +102,7 @@ FUSIONKIT_INLINE void fill_rows(const BackwardHead& at, const PhiloxLanes<N>& ti
 void copy_grad_out(const BackwardHead& at) {
   const float* from = at.grads.grad_out.at(at.batch, at.head);
   for (int64_t i = 0; i < at.in.rows(at.batch); ++i, from += at.grads.grad_out.step_stride) {
-    const bool empty = at.log_sum_exp[i] == __builtin_inff();
+    const bool empty = at.sum[i] == 0.0f;
     float* to = at.facts.grad_out + i * at.in.value_dim;
     for (int64_t d = 0; d < at.in.value_dim; ++d) to[d] = empty ? 0.0f : from[d];
   }
@@ -117,7 +119,7 @@ void fill_row_facts(const BackwardHead& at) {
                    real);
   }
   for (int64_t i = 0; i < rows; ++i) {
-    at.facts.shift[i] = at.log_sum_exp[i] * kLog2E;
+    at.facts.inverse[i] = at.sum[i] == 0.0f ? 0.0f : 1.0f / at.sum[i];
     // Scaled as in the forward pass, so that the scores have the same bits: weights that differ by
     // rounding from those in `out` would not match delta.
     copy_row(at.facts.query + i * at.in.head_dim, at.query + i * at.in.query.step_stride,
@@ -230,7 +232,8 @@ void attention_backward(const AttentionInputs& in, const AttentionGradients& gra
       in.bias.data == nullptr
           ? nullptr
           : in.bias.data + batch * in.bias.batch_stride + head * in.bias.head_stride,
-      grads.log_sum_exp + index * in.num_queries,
+      grads.largest + index * in.num_queries,
+      grads.sum + index * in.num_queries,
       grads.scores == nullptr ? nullptr : grads.scores + index * in.num_queries * in.num_keys,
       facts,
       philox_keys(in.seed)};

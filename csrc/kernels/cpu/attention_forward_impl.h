@@ -42,7 +42,7 @@ void add_bias(float* scores, const ForwardHead& at, int64_t row, int rows, int64
     if (bias.row_stride != 0) {
       for (int i = 1; i < rows; ++i) added[i] = column[i * bias.row_stride];
     }
-    store<N>(scores + j * N, load<N>(scores + j * N) + added * kLog2E);
+    store<N>(scores + j * N, load<N>(scores + j * N) + bias_in_base_2<N>(added));
   }
 }
 
@@ -175,9 +175,9 @@ void forward_tile(const ForwardHead& at, const AttentionOutputs& out, int64_t ro
   }
   unpack_lanes<N>(out.out.at(at.batch, at.head) + row * out.out.step_stride, out.out.step_stride,
                   scratch.sums, rows, in.value_dim, 1.0f);
-  const Floats<N> infinite = broadcast<N>(__builtin_inff());
-  store_first<N>(out.log_sum_exp + (at.batch * in.heads + at.head) * in.num_queries + row,
-                 total == 0.0f ? infinite : (largest + log2<N>(total)) * kLn2, rows);
+  const int64_t index = (at.batch * in.heads + at.head) * in.num_queries + row;
+  store_first<N>(out.largest + index, total == 0.0f ? Floats<N>{} : largest, rows);
+  store_first<N>(out.sum + index, total, rows);
 }
 
 }  // namespace
@@ -209,11 +209,11 @@ void attention_forward(const AttentionInputs& in, const AttentionOutputs& out, i
       forward_tile<kLanes>(at, out, row, rows, scratch);
     }
   }
-  float* log_sum_exp = out.log_sum_exp + (batch * in.heads + head) * in.num_queries;
+  const int64_t index = (batch * in.heads + head) * in.num_queries;
   for (int64_t i = std::max(row_begin, valid); i < row_end; ++i) {
     float* to = out.out.at(batch, head) + i * out.out.step_stride;
     for (int64_t d = 0; d < in.value_dim; ++d) to[d] = 0.0f;
-    log_sum_exp[i] = __builtin_inff();
+    out.largest[index + i] = out.sum[index + i] = 0.0f;
   }
 }
 

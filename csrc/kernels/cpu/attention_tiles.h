@@ -8,7 +8,6 @@ namespace fusionkit {
 namespace FUSIONKIT_ISA {
 namespace {
 
-constexpr float kLn2 = 0.693147180559945309f;
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kSumBlock = 32;
 
@@ -120,6 +119,13 @@ FUSIONKIT_INLINE void copy_row(float* __restrict to, const float* __restrict fro
     return;
   }
   in_fours(size, [&](int64_t d) { store<4>(to + d, load<4>(from + d) * factor); });
+}
+
+// Bias in base 2; a finite one stays finite, for -inf means something else: no weight at all.
+template <int N>
+FUSIONKIT_INLINE Floats<N> bias_in_base_2(Floats<N> bias) {
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  return bias == -__builtin_inff() ? bias : maximum<N>(broadcast<N>(kLowest), bias * kLog2E);
 }
 
 // result[r] = sum_d lanes[d] * rows[r][d] for R rows.

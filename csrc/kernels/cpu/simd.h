@@ -100,28 +100,6 @@ FUSIONKIT_INLINE Floats<N> exp2(Floats<N> x) {
   return p * (Floats<N>)power;
 }
 
-// log2 of a normal number above 0, absolute error below 2e-7 near 1 and relative elsewhere; NaN for
-// NaN. Polynomial as in Cephes' logf.
-template <int N>
-FUSIONKIT_INLINE Floats<N> log2(Floats<N> x) {
-  // The mantissa is brought into [sqrt(1/2), sqrt(2)).
-  const Words<N> shifted = (Words<N>)x + (0x3F800000u - 0x3F3504F3u);
-  const Ints<N> exponent = (Ints<N>)(shifted >> 23) - 127;
-  const Floats<N> f = (Floats<N>)((shifted & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
-  Floats<N> p = 7.0376836292e-2f * f - 1.1514610310e-1f;
-  p = p * f + 1.1676998740e-1f;
-  p = p * f - 1.2420140846e-1f;
-  p = p * f + 1.4249322787e-1f;
-  p = p * f - 1.6668057665e-1f;
-  p = p * f + 2.0000714765e-1f;
-  p = p * f - 2.4999993993e-1f;
-  p = p * f + 3.3333331174e-1f;
-  const Floats<N> square = f * f;
-  const Floats<N> natural = p * f * square - 0.5f * square + f;
-  const Floats<N> result = natural * kLog2E + __builtin_convertvector(exponent, Floats<N>);
-  return x == x ? result : x;
-}
-
 // Product of the low 32 bits of each 64-bit lane of `a` with `b`.
 template <int N>
 FUSIONKIT_INLINE Products<N> multiply_low(Products<N> a, uint32_t b) {

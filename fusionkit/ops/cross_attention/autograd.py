@@ -13,7 +13,10 @@ from fusionkit.ops.extension import AVAILABLE
 
 
 class CrossAttention(torch.autograd.Function):
-    """The compiled forward and backward; the backward makes the weights anew from the log-sum-exp.
+    """The compiled forward and backward; the backward makes the weights anew from row_sums.
+
+    Those are (2, B, H, Tq): the largest score of each row, in base 2, and the sum of
+    2^(score - largest).
 
     With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
     """
@@ -33,18 +36,18 @@ class CrossAttention(torch.autograd.Function):
     ) -> Tensor:
         result: Tensor
         four = None if bias is None else as_four_dimensions(bias)
-        result, log_sum_exp = torch.ops.fusionkit.cross_attention.default(
+        result, row_sums = torch.ops.fusionkit.cross_attention.default(
             query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
         )
         ctx.save_for_backward(
-            query, key, value, bias, key_lengths, query_lengths, seed, result, log_sum_exp
+            query, key, value, bias, key_lengths, query_lengths, seed, result, row_sums
         )
         ctx.scale, ctx.dropout_p = scale, dropout_p
         return result
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, *lengths, seed, result, log_sum_exp = ctx.saved_tensors
+        query, key, value, bias, *lengths, seed, result, row_sums = ctx.saved_tensors
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             inputs = (query, key, value, bias)
@@ -54,7 +57,7 @@ class CrossAttention(torch.autograd.Function):
             four = None if bias is None else as_four_dimensions(bias)
             gradients = iter(
                 torch.ops.fusionkit.cross_attention_backward.default(
-                    grad_out, query, key, value, result, log_sum_exp, four, *lengths,
+                    grad_out, query, key, value, result, row_sums, four, *lengths,
                     ctx.scale, ctx.dropout_p, seed, sum(1 << i for i in range(4) if needed[i]),
                 )
             )  # fmt: skip
@@ -107,7 +110,7 @@ def _fake_forward(
     dropout_p: float,
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    return empty_as(query, query.shape[2], value.shape[3]), query.new_empty(query.shape[:3])
+    return empty_as(query, query.shape[2], value.shape[3]), query.new_empty(2, *query.shape[:3])
 
 
 def _fake_backward(
@@ -116,7 +119,7 @@ def _fake_backward(
     key: Tensor,
     value: Tensor,
     out: Tensor,
-    log_sum_exp: Tensor,
+    row_sums: Tensor,
     bias: Tensor | None,
     key_lengths: Tensor | None,
     query_lengths: Tensor | None,

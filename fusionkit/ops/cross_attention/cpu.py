@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, as_tensor
+from fusionkit.ops.arguments import apart, as_tensor, transform_reasons
 from fusionkit.ops.cross_attention.autograd import CrossAttention
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
@@ -86,7 +86,7 @@ def cpu_reasons(
 ) -> list[str]:
     """Why the kernel cannot take these inputs, given that it is installed."""
     raise_if_broken()
-    reasons = []
+    reasons = transform_reasons()
     if query.device.type != "cpu":
         reasons.append(f"query is on {query.device}, the kernel runs on the CPU")
     if query.dtype not in _DTYPES:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionkit.ops.arguments import transform_reasons
 from fusionkit.ops.cross_attention.masks import as_four_dimensions, rows_without_result
 from fusionkit.ops.lengths import within
 
@@ -67,7 +68,7 @@ def sdpa_reasons(
     return_weights: bool = False,
 ) -> list[str]:
     """Why these arguments cannot run on SDPA."""
-    reasons = []
+    reasons = transform_reasons()
     if dropout_p > 0.0:
         reasons.append("dropout_p > 0: the dropout of SDPA does not follow the seed")
     if return_weights:

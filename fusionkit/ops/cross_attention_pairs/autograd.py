@@ -41,7 +41,7 @@ class CrossAttentionPairs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
-        tensors, out, log_sum_exp, *options = ([next(saved) for _ in range(n)] for n in ctx.counts)
+        tensors, out, row_sums, *options = ([next(saved) for _ in range(n)] for n in ctx.counts)
         needed = ctx.needs_input_grad[5:]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             found = _differentiable(ctx, grad_out, tensors, needed, *options)
@@ -49,7 +49,7 @@ class CrossAttentionPairs(torch.autograd.Function):
             n = len(ctx.scales)
             key_lengths, query_lengths, seeds = options
             gradients = torch.ops.fusionkit.cross_attention_pairs_backward.default(
-                list(grad_out), tensors[:n], tensors[n : 2 * n], tensors[2 * n :], out, log_sum_exp,
+                list(grad_out), tensors[:n], tensors[n : 2 * n], tensors[2 * n :], out, row_sums,
                 key_lengths, query_lengths, ctx.scales, ctx.dropout_p, seeds,
             )  # fmt: skip
             by_argument = [gradients[3 * i + which] for which in range(3) for i in range(n)]
@@ -96,7 +96,7 @@ def _fake_forward(
     seed: list[Tensor],
 ) -> list[Tensor]:
     outputs = [empty_as(q, q.shape[2], v.shape[3]) for q, v in zip(query, value)]
-    return outputs + [q.new_empty(q.shape[:3]) for q in query]
+    return outputs + [q.new_empty(2, *q.shape[:3]) for q in query]
 
 
 def _fake_backward(
@@ -105,7 +105,7 @@ def _fake_backward(
     key: list[Tensor],
     value: list[Tensor],
     out: list[Tensor],
-    log_sum_exp: list[Tensor],
+    row_sums: list[Tensor],
     key_lengths: list[Tensor],
     query_lengths: list[Tensor],
     scale: list[float],

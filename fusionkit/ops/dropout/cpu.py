@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import as_tensor
+from fusionkit.ops.arguments import as_tensor, transform_reasons
 from fusionkit.ops.extension import AVAILABLE, raise_if_broken
 
 
@@ -40,7 +40,7 @@ def run_cpu(x: Tensor, p: float, seed: int | Tensor) -> Tensor:
 def cpu_reasons(x: Tensor, p: float, seed: int | Tensor) -> list[str]:
     """Why the kernel cannot take these inputs, given that it is installed."""
     raise_if_broken()
-    reasons = []
+    reasons = transform_reasons()
     if x.device.type != "cpu":
         reasons.append(f"x is on {x.device}, the kernel runs on the CPU")
     if x.dtype != torch.float32:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, as_tensor
+from fusionkit.ops.arguments import apart, as_tensor, transform_reasons
 from fusionkit.ops.extension import raise_if_broken
 from fusionkit.ops.gated_mask.autograd import GatedMask
 
@@ -53,7 +53,7 @@ def cpu_reasons(
 ) -> list[str]:
     """Why the kernel cannot take these inputs, given that it is installed."""
     raise_if_broken()
-    reasons = []
+    reasons = transform_reasons()
     if not x.is_cpu:
         reasons.append(f"x is on {x.device}, the kernel runs on the CPU")
     if x.dtype != torch.float32:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionkit.ops.arguments import transform_reasons
 from fusionkit.ops.extension import raise_if_broken
 from fusionkit.ops.length_aware_lstm.autograd import run_layer
 
@@ -57,7 +58,7 @@ def cpu_reasons(
 ) -> list[str]:
     """Why the kernel cannot take these inputs, given that it is installed."""
     raise_if_broken()
-    reasons = []
+    reasons = transform_reasons()
     if cell != "lstm":
         reasons.append(f"cell is {cell!r}, the kernel has 'lstm' alone")
     if input.device.type != "cpu":
