@@ -12,6 +12,8 @@ from fusionkit._version import __version__
 
 if TYPE_CHECKING:
     from fusionkit.api import (
+        ablate,
+        compare,
         create,
         evaluate,
         list_datasets,
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "fusionkit.api": (
-        "create evaluate list_datasets list_methods list_metrics load_data predict train"
+        "ablate compare create evaluate list_datasets list_methods list_metrics load_data predict "
+        "train"
     ),
     "fusionkit.data.batch": "MultimodalBatch",
     "fusionkit.data.dataset": "MultimodalDataset",
@@ -79,6 +82,8 @@ __all__ = [
     "SequenceStore",
     "TrainingMemory",
     "__version__",
+    "ablate",
+    "compare",
     "create",
     "evaluate",
     "hookimpl",

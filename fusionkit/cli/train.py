@@ -16,6 +16,7 @@ from fusionkit.cli.names import RegisteredName
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
               help="option of the method, or train.KEY, data.KEY; repeatable")  # fmt: skip
 @click.option("--preset", help="named options of the method (see `fusionkit info METHOD`)")
+@click.option("--recipe", help="named training recipe, the same for all methods (docs/compare.md)")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
               help="YAML file with sections model, train and data")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
@@ -33,6 +34,7 @@ def command(
     data: str,
     settings: tuple[str, ...],
     preset: str | None,
+    recipe: str | None,
     config: Path | None,
     seed: int,
     out: Path | None,
@@ -61,9 +63,9 @@ def command(
     with ConsoleProgress(console) as progress:
         try:
             result = api.train(
-                method, data, seed=seed, preset=preset, config=config, model=sections["model"],
-                train=sections["train"], data_options=sections["data"], metrics=metrics, out=out,
-                device=device, resume=resume, callbacks=[progress],
+                method, data, seed=seed, preset=preset, recipe=recipe, config=config,
+                model=sections["model"], train=sections["train"], data_options=sections["data"],
+                metrics=metrics, out=out, device=device, resume=resume, callbacks=[progress],
             )  # fmt: skip
         except KeyboardInterrupt:
             folder = progress.folder
@@ -75,8 +77,8 @@ def command(
 
 def _only_resume() -> None:
     ctx = click.get_current_context()
-    for name in ("method", "data", "settings", "preset", "config", "seed", "out", "metrics",
-                 "nonfinite"):  # fmt: skip
+    for name in ("method", "data", "settings", "preset", "recipe", "config", "seed", "out",
+                 "metrics", "nonfinite"):  # fmt: skip
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise click.UsageError(f"--resume takes everything from the run; leave out {name!r}")

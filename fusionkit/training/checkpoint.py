@@ -124,6 +124,11 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: not a complete FusionKit checkpoint: {reason}") from error
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a checkpoint was completed: written and pointed to."""
+    return (folder / _POINTER).exists()
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
     """Put a checkpoint's weights into a model.
 

@@ -22,7 +22,7 @@ from fusionkit.errors import CheckpointError, MisuseError
 from fusionkit.evaluation.protocol import metric_function, predict_store, score
 from fusionkit.ops.backends import check_forced
 from fusionkit.registry import Method, registry
-from fusionkit.training.checkpoint import load_checkpoint, load_weights
+from fusionkit.training.checkpoint import has_checkpoint, load_checkpoint, load_weights
 from fusionkit.training.config import TrainConfig
 from fusionkit.training.loop import fit, make_fabric
 from fusionkit.training.objective import TaskLoss
@@ -76,8 +76,9 @@ def resume_run(path: Path, *, device: str, callbacks: Sequence[object]) -> RunRe
     work, dataset = open_work(folder)
     _seed_everything(work.seed)
     model = work.method.create(work.settings.model, dataset.spec)
-    # Killed before its first checkpoint, a run starts again from its seed.
-    resume = any(folder.checkpoints.glob("epoch-*"))
+    # Killed before its first checkpoint was pointed to, a run starts again from its seed.
+    written = {path.name for path in folder.checkpoints.glob("epoch-*")}
+    resume = has_checkpoint(folder.checkpoints) or not written <= {"epoch-0001"}
     everything = [*_named_callbacks(work.settings.train), *callbacks]
     return _run(work, dataset, model, folder, device, everything, resume=resume)
 

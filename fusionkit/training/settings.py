@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from fusionkit.data.source import DataConfig, DataSource
 from fusionkit.errors import ConfigError, UnknownNameError, suggest
-from fusionkit.registry.method import Method, MethodConfig
+from fusionkit.registry import Method, MethodConfig, registry
 from fusionkit.training.config import TrainConfig
+from fusionkit.training.recipes import find_recipe
 
 _SECTIONS = ("model", "train", "data")
 Model = TypeVar("Model", bound=BaseModel)
@@ -28,16 +29,53 @@ class Settings:
     data: DataConfig
 
 
+def find_method(
+    text: str, options: Mapping[str, Any] | None = None
+) -> tuple[Method, dict[str, Any]]:
+    """The method that ``NAME`` or ``NAME:MODALITY`` means, and options with the modality in them.
+
+    Raises:
+        UnknownNameError: no such method. ConfigError: it uses all modalities, or another one is
+            asked for in ``options``.
+    """
+    name, colon, modality = text.partition(":")
+    method: Method = registry().get("method", name)
+    chosen = dict(options or {})
+    if not colon:
+        return method, chosen
+    if not takes_modality(method):
+        others = [n for n, e in registry().entries("method").items() if takes_modality(e.value)]
+        raise ConfigError(
+            f"{text}: {name} takes no modality behind a colon, only {', '.join(others)} does"
+        )
+    if not modality:
+        raise ConfigError(f"{text!r}: the name of a modality must follow the colon")
+    if chosen.get("modality", modality) != modality:
+        raise ConfigError(
+            f"{text}: the option 'modality' names another one, {chosen['modality']!r}; give one"
+        )
+    return method, {**chosen, "modality": modality}
+
+
+def takes_modality(method: Method) -> bool:
+    """Whether the method uses a single modality, which an option names."""
+    return "modality" in method.config.model_fields
+
+
 def resolve(
     method: Method,
     source: DataSource,
     *,
     path: str | None = None,
     preset: str | None = None,
+    recipe: str | None = None,
     file: Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
-    """Merge, from weak to strong: defaults, the method's, preset, YAML file, overrides.
+    """Merge, from weak to strong: defaults, the method's, preset, recipe, YAML file, overrides.
+
+    A recipe takes the place of all that the method says of training and data, so that every method
+    is trained alike; of a preset the model's options remain.
 
     Args:
         path: what stands behind the colon of ``--data NAME:PATH``.
@@ -51,6 +89,8 @@ def resolve(
         if preset not in method.presets:
             raise UnknownNameError(f"preset of {method.name}", preset, method.presets)
         layers.append(method.presets[preset])
+    if recipe is not None:
+        layers = [*({"model": layer.get("model", {})} for layer in layers), find_recipe(recipe)]
     if file is not None:
         layers.append(_read(file))
     layers.append(overrides or {})

@@ -27,7 +27,7 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
     register(
         Method(
             name="unimodal",
-            summary="one modality alone with MMLatch's encoder: what a fusion is measured against",
+            summary="one modality alone (unimodal:NAME): what a fusion is measured against",
             config=UnimodalConfig,
             build=_build,
             paper="none: a baseline of FusionKit's own",

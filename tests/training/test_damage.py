@@ -79,8 +79,19 @@ def test_weights_of_another_configuration(copy: Path) -> None:
 def test_lost_pointer_does_not_restart_the_run(copy: Path) -> None:
     (copy / "results.json").unlink()
     (copy / "checkpoints" / "checkpoints.json").unlink()
+    for epoch in (copy / "checkpoints").glob("epoch-*"):
+        epoch.rename(epoch.with_name("epoch-0002"))
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         resume(copy)
+
+
+def test_killed_before_the_first_pointer_a_run_starts_again(copy: Path) -> None:
+    before = json.loads((copy / "results.json").read_text())["test"]
+    (copy / "results.json").unlink()
+    (copy / "checkpoints" / "checkpoints.json").unlink()
+    assert [p.name for p in (copy / "checkpoints").glob("epoch-*")] == ["epoch-0001"]
+    resume(copy)
+    assert json.loads((copy / "results.json").read_text())["test"] == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Early fusion: features of all modalities side by side, then one encoder."""

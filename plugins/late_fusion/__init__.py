@@ -1,0 +1,1 @@
+"""Late fusion: one encoder a modality, then their vectors or their outputs together."""
