@@ -12,8 +12,6 @@ from fusionkit._version import __version__
 
 if TYPE_CHECKING:
     from fusionkit.api import (
-        ablate,
-        compare,
         create,
         evaluate,
         list_datasets,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from fusionkit.data.store import SequenceStore
     from fusionkit.errors import CheckpointError, ConfigError, DataError, FusionKitError
     from fusionkit.evaluation.metric_set import MetricSet
+    from fusionkit.experiments import ablate, compare
     from fusionkit.ops.backends import Backend
     from fusionkit.registry.hookspecs import hookimpl
     from fusionkit.registry.method import (
@@ -43,8 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "fusionkit.api": (
-        "ablate compare create evaluate list_datasets list_methods list_metrics load_data predict "
-        "train"
+        "create evaluate list_datasets list_methods list_metrics load_data predict train"
     ),
     "fusionkit.data.batch": "MultimodalBatch",
     "fusionkit.data.dataset": "MultimodalDataset",
@@ -54,6 +52,7 @@ _HOMES = {
     "fusionkit.errors": "CheckpointError ConfigError DataError FusionKitError",
     "fusionkit.evaluation.metric_set": "MetricSet",
     "fusionkit.ops.backends": "Backend",
+    "fusionkit.experiments": "ablate compare",
     "fusionkit.registry.hookspecs": "hookimpl",
     "fusionkit.registry.method": (
         "AuxiliaryObjective Callback ConvertedCheckpoint Method MethodConfig TrainingMemory"

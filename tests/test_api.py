@@ -14,7 +14,7 @@ from fusionkit.testing import make_batch
 
 
 def test_list() -> None:
-    assert fk.list_methods("mm*") == ["mmlatch"]
+    assert fk.list_methods("mm*") == ["mmim", "mmlatch", "mmmie", "mmtm"]
     assert set(fk.list_datasets()) >= {"watch", "synthetic", "npz"}
     assert set(fk.list_metrics("mm*")) >= {"mmsa", "mmlatch"}
 

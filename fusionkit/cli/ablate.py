@@ -19,6 +19,6 @@ def command(method: str, **options: Any) -> None:
 
     preset=NAME among the options takes a preset of the method.
     """
-    from fusionkit import api
+    from fusionkit import experiments
 
-    show_comparison(lambda common: api.ablate(method, **common), options)
+    show_comparison(lambda common: experiments.ablate(method, **common), options)

@@ -60,9 +60,11 @@ def command(methods: tuple[str, ...], baseline: str | None, **options: Any) -> N
 
     A single modality is written unimodal:NAME. Interrupted, the same command continues.
     """
-    from fusionkit import api
+    from fusionkit import experiments
 
-    show_comparison(lambda common: api.compare(methods, baseline=baseline, **common), options)
+    show_comparison(
+        lambda common: experiments.compare(methods, baseline=baseline, **common), options
+    )
 
 
 def show_comparison(run: Callable[[dict[str, Any]], Comparison], options: dict[str, Any]) -> None:

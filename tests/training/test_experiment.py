@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import fusionkit as fk
-from fusionkit.api import ablate, compare
 from fusionkit.errors import CheckpointError, ConfigError, MisuseError, UnknownNameError
+from fusionkit.experiments import ablate, compare
 from fusionkit.registry import Method, registry
 from fusionkit.registry.manager import Registered
 from fusionkit.training.comparison import Comparison
