@@ -28,6 +28,13 @@ class MultimodalBatch:
     def __len__(self) -> int:
         return len(next(iter(self.lengths.values())))
 
+    def as_padded(self) -> MultimodalBatch:
+        """The batch as released codes often take it: padding counts as data."""
+        lengths = {
+            m: torch.full_like(n, self.features[m].shape[1]) for m, n in self.lengths.items()
+        }
+        return replace(self, lengths=lengths)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> MultimodalBatch:
         """The batch on ``device``; ``dtype`` converts the features only."""
         targets = self.targets

@@ -101,10 +101,10 @@ class MMLatch(nn.Module):
         return {f"mask of {name}": mask for name, mask in masks.items()}
 
     def _inputs(self, batch: MultimodalBatch) -> tuple[dict[str, Tensor], Tensor]:
+        if self.config.lengths == "padded":
+            batch = batch.as_padded()
         features = {name: batch.features[name] for name in self.encoders}
         lengths = {name: batch.lengths[name] for name in self.encoders}
-        if self.config.lengths == "padded":
-            lengths = {n: torch.full_like(lengths[n], x.shape[1]) for n, x in features.items()}
         for name, frontend in self.frontends.items():
             features[name], lengths[name] = frontend(features[name], lengths[name])
         if self.aligned:

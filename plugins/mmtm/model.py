@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
@@ -55,10 +54,8 @@ class MMTM(nn.Module):
 
     def forward(self, batch: MultimodalBatch) -> Tensor:
         """Outputs (B, num_outputs): logits, or values of a regression."""
-        lengths = batch.lengths
         if self.config.lengths == "padded":
-            lengths = {
-                m: torch.full_like(lengths[m], x.shape[1]) for m, x in batch.features.items()
-            }
-        output: Tensor = self.classifier(self.dropout(self.streams(batch.features, lengths)))
+            batch = batch.as_padded()
+        fused = self.streams(batch.features, batch.lengths)
+        output: Tensor = self.classifier(self.dropout(fused))
         return output

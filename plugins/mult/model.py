@@ -112,10 +112,10 @@ class MulT(nn.Module):
         return {f"mask of {name}": mask for name, mask in masks.items()}
 
     def _inputs(self, batch: MultimodalBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        if self.config.lengths == "padded":
+            batch = batch.as_padded()
         features = {name: batch.features[name] for name in self.modalities}
         lengths = {name: batch.lengths[name] for name in self.modalities}
-        if self.config.lengths == "padded":
-            lengths = {n: torch.full_like(lengths[n], x.shape[1]) for n, x in features.items()}
         for name, x in features.items():
             if name in self.frontends:
                 features[name], lengths[name] = self.frontends[name](x, lengths[name])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
@@ -38,11 +37,11 @@ class SubNetworks(nn.Module):
 
     def forward(self, batch: MultimodalBatch) -> list[Tensor]:
         """One (B, output size) for each modality."""
+        if self.padded:
+            batch = batch.as_padded()
         vectors = []
         for name, module in self.of.items():
             x, lengths = batch.features[name], batch.lengths[name]
-            if self.padded:
-                lengths = torch.full_like(lengths, x.shape[1])
             vectors.append(module(x, lengths))
         return vectors
 
