@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
+TEST_PROCESSES ?= 2
 
 # The versions that are tested together; isolated builds read them too (the second name is newer pip's).
 export PIP_CONSTRAINT ?= $(CURDIR)/.ci/constraints.txt
@@ -21,7 +22,7 @@ demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the 
 	$(BIN)/fusionkit train mmlatch --preset watch $(DEMO_ARGS)
 
 test: $(VENV)/.installed  ## run the test suite against the installed package
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal tests
 	$(BIN)/pytest --quiet --doctest-modules --pyargs fusionkit fusionkit_plugins
 
 dev: $(VENV)/.dev  ## editable install with linters, for work on FusionKit itself
