@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkit.data.source import Missing
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 
 Array = NDArray[np.float32]
+Missing = Literal["error", "zeros"]
 
 
 @dataclass(frozen=True)

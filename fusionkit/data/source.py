@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fusionkit.data.preparation import Missing
+
 if TYPE_CHECKING:
     from fusionkit.data.dataset import MultimodalDataset
 
 Nonfinite = Literal["error", "zero"]
-Missing = Literal["error", "zeros"]
 
 
 class DataConfig(BaseModel):

@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkit.data.source import Missing, Nonfinite
+from fusionkit.data.preparation import Missing
+from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import DataError
