@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from fusionkit.nn.dropout import Dropout
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import zero_padding
 
 
 class ConvFrontend(nn.Module):
@@ -39,11 +38,7 @@ class ConvFrontend(nn.Module):
 
         What stands on the padding has no influence; the output's padding is zero.
         """
-        output = self.convolution(_zero_padding(x, lengths).transpose(1, 2)).transpose(1, 2)
+        output = self.convolution(zero_padding(x, lengths).transpose(1, 2)).transpose(1, 2)
         output = self.dropout(nn.functional.gelu(self.norm(output)))
         new_lengths = (lengths + self.stride - 1) // self.stride
-        return _zero_padding(output, new_lengths), new_lengths
-
-
-def _zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    return torch.where(within(lengths, x.shape[1])[..., None], x, x.new_zeros(()))
+        return zero_padding(output, new_lengths), new_lengths

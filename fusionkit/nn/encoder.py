@@ -14,7 +14,7 @@ from fusionkit.nn.convolution import ConvFrontend
 from fusionkit.nn.dropout import Dropout
 from fusionkit.nn.pooling import pool
 from fusionkit.nn.recurrent import LengthAwareRNN
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import within, zero_padding
 
 
 class AttentionPooling(nn.Module):
@@ -31,7 +31,7 @@ class AttentionPooling(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, size) and lengths (B,) in [0, T] to (B, size); zeros for a length of 0."""
         valid = within(lengths, x.shape[1])
-        kept = torch.where(valid[..., None], x, x.new_zeros(()))
+        kept = zero_padding(x, lengths)
         scores = self.score(kept).squeeze(-1)
         scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
         # With no valid step all weights are equal, over zeros.

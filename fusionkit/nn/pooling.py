@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import within, zero_padding
 
 Pooling = Literal["sum", "mean", "max", "mean_max"]
 
@@ -22,13 +22,13 @@ def pool(x: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
     Returns:
         (B, D), or (B, 2 D) for ``mean_max``; zeros for a sequence of length 0.
     """
-    valid = within(lengths, x.shape[1])[..., None]
-    kept = torch.where(valid, x, x.new_zeros(()))
+    kept = zero_padding(x, lengths)
     if how == "sum":
         return kept.sum(dim=1)
     mean = kept.sum(dim=1) / lengths.clamp(min=1)[:, None].to(x.dtype)
     if how == "mean":
         return mean
+    valid = within(lengths, x.shape[1])[..., None]
     lowest = torch.finfo(x.dtype).min
     largest = torch.where(valid, x, x.new_full((), lowest)).amax(dim=1)
     largest = torch.where((lengths > 0)[:, None], largest, torch.zeros_like(largest))

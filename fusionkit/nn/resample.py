@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.errors import DataError
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import zero_padding
 
 
 def resample(x: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
@@ -38,4 +38,4 @@ def resample(x: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
     index = frame[..., None].expand(-1, -1, x.shape[-1])
     at_border = integral.gather(1, index) + rest * x.gather(1, index)
     mean = at_border.diff(dim=1) / ratio[:, None, None].to(x.dtype)
-    return torch.where(within(target_lengths, steps)[..., None], mean, mean.new_zeros(()))
+    return zero_padding(mean, target_lengths)

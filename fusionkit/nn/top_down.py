@@ -12,7 +12,7 @@ from fusionkit.errors import DataError
 from fusionkit.nn.feedback import FeedbackMask, MaskKind
 from fusionkit.nn.recurrent import run_together
 from fusionkit.nn.resample import resample
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import zero_padding
 
 Encode = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
@@ -86,9 +86,7 @@ class TopDownFeedback(nn.ModuleDict):
         sources = self._sources(encoded, lengths)
         masks = {}
         for name, block in self._blocks().items():
-            mask = block.mask(sources[name], lengths[name])
-            valid = within(lengths[name], mask.shape[1])[..., None]
-            masks[name] = torch.where(valid, mask, mask.new_zeros(()))
+            masks[name] = zero_padding(block.mask(sources[name], lengths[name]), lengths[name])
         return masks
 
     def _masked(

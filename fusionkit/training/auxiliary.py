@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -52,8 +50,3 @@ class Auxiliary:
     def of(self, when: str) -> list[str]:
         """Names of the objectives that are trained at every ``step`` or ``epoch``."""
         return [name for name, o in self.objectives.items() if o.when == when]
-
-
-def state_dicts(optimizers: dict[str, Any]) -> dict[str, Any]:
-    """State of each optimizer by the name of its objective."""
-    return {name: optimizer.state_dict() for name, optimizer in optimizers.items()}

@@ -17,7 +17,7 @@ from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.loader import make_loader
 from fusionkit.errors import CheckpointError, ConfigError, UnknownNameError
 from fusionkit.registry.method import Method
-from fusionkit.training.auxiliary import Auxiliary, state_dicts
+from fusionkit.training.auxiliary import Auxiliary
 from fusionkit.training.checkpoint import (
     TrainingState,
     load_checkpoint,
@@ -136,7 +136,7 @@ def fit(
             model.state_dict(),
             {
                 "optimizer": optimizer.state_dict(),
-                "auxiliary": state_dicts(trainer.others),
+                "auxiliary": {name: other.state_dict() for name, other in trainer.others.items()},
                 "memory": {} if memory is None else memory.state_dict(),
                 "schedule": schedule.state_dict(),
                 "precision": fabric.strategy.precision.state_dict(),

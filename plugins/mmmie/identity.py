@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import within, zero_padding
 
 
 class IdentityEmbedding(nn.Module):
@@ -61,7 +61,7 @@ def join_sequences(sequences: Sequence[Tensor], lengths: Sequence[Tensor]) -> tu
     order = valid.logical_not().to(torch.int8).argsort(dim=1, stable=True)
     total = torch.stack(list(lengths)).sum(dim=0)
     joined = x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
-    return torch.where(within(total, x.shape[1])[..., None], joined, x.new_zeros(())), total
+    return zero_padding(joined, total), total
 
 
 def _table(count: int, size: int) -> nn.Embedding:

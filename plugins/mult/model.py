@@ -12,7 +12,7 @@ from fusionkit import ConfigError, DataSpec, MultimodalBatch
 from fusionkit.nn import ConvFrontend, Dropout, check_modalities, per_modality, pool, pooled_size
 from fusionkit.nn.crossmodal_transformer import Reading, TransformerEncoder, run_transformers
 from fusionkit.nn.top_down import TopDownFeedback
-from fusionkit.ops.lengths import within
+from fusionkit.ops.lengths import zero_padding
 from fusionkit_plugins.mult.config import MulTConfig
 from fusionkit_plugins.mult.lookahead import lookahead_mask
 from fusionkit_plugins.mult.projection import ResidualHead, TemporalProjection
@@ -120,8 +120,7 @@ class MulT(nn.Module):
             if name in self.frontends:
                 features[name], lengths[name] = self.frontends[name](x, lengths[name])
             elif self.config.lengths == "true":
-                valid = within(lengths[name], x.shape[1])[..., None]
-                features[name] = torch.where(valid, x, x.new_zeros(()))
+                features[name] = zero_padding(x, lengths[name])
         return features, lengths
 
     def _encode(

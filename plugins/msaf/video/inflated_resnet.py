@@ -6,40 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fusionkit_plugins.msaf.video.bottleneck import stage
+
 _EXPANSION = 4
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution around a shortcut; the 3x3 one is inflated to 3x3x3.
-
-    Args:
-        channels: in. planes: a quarter of the channels out. stride: of the 3x3x3 convolution, in
-            space.
-    """
-
-    def __init__(self, channels: int, planes: int, *, stride: int) -> None:
-        super().__init__()
-        steps = (1, stride, stride)
-        self.conv1 = nn.Conv3d(channels, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(planes)
-        self.conv2 = nn.Conv3d(planes, planes, 3, stride=steps, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm3d(planes)
-        self.conv3 = nn.Conv3d(planes, _EXPANSION * planes, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(_EXPANSION * planes)
-        self.downsample = None
-        if stride != 1 or channels != _EXPANSION * planes:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(channels, _EXPANSION * planes, 1, stride=steps, bias=False),
-                nn.BatchNorm3d(_EXPANSION * planes),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, T, H, W) to (B, 4 planes, T, H / stride, W / stride)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = self.bn1(self.conv1(x)).relu()
-        y = self.bn2(self.conv2(y)).relu()
-        output: Tensor = (self.bn3(self.conv3(y)) + shortcut).relu()
-        return output
 
 
 class InflatedResNet(nn.Module):
@@ -100,6 +69,4 @@ class InflatedResNet(nn.Module):
 
 
 def _stage(channels: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequential:
-    planes = outputs // _EXPANSION
-    rest = [Bottleneck(outputs, planes, stride=1) for _ in range(1, blocks)]
-    return nn.Sequential(Bottleneck(channels, planes, stride=stride), *rest)
+    return stage(channels, outputs // _EXPANSION, outputs, blocks, stride=(1, stride, stride))

@@ -6,43 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fusionkit_plugins.msaf.video.bottleneck import stage
+
 _EXPANSION = 2
-
-
-class Bottleneck(nn.Module):
-    """1x1x1, grouped 3x3x3 and 1x1x1 convolution around a shortcut.
-
-    Args:
-        channels: of the input. planes: half the output's channels. stride: of the 3x3x3
-            convolution, in time and space. cardinality: groups, each of planes / 32 channels (at
-            least one).
-    """
-
-    def __init__(self, channels: int, planes: int, *, stride: int, cardinality: int) -> None:
-        super().__init__()
-        middle = cardinality * max(1, planes // 32)
-        self.conv1 = nn.Conv3d(channels, middle, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(middle)
-        self.conv2 = nn.Conv3d(
-            middle, middle, 3, stride=stride, padding=1, groups=cardinality, bias=False
-        )
-        self.bn2 = nn.BatchNorm3d(middle)
-        self.conv3 = nn.Conv3d(middle, _EXPANSION * planes, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(_EXPANSION * planes)
-        self.downsample = None
-        if stride != 1 or channels != _EXPANSION * planes:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(channels, _EXPANSION * planes, 1, stride=stride, bias=False),
-                nn.BatchNorm3d(_EXPANSION * planes),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, T, H, W) to (B, 2 planes, T / stride, H / stride, W / stride)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = self.bn1(self.conv1(x)).relu()
-        y = self.bn2(self.conv2(y)).relu()
-        output: Tensor = (self.bn3(self.conv3(y)) + shortcut).relu()
-        return output
 
 
 class ResNeXt3D(nn.Module):
@@ -108,9 +74,8 @@ class ResNeXt3D(nn.Module):
 def _stage(
     channels: int, outputs: int, blocks: int, *, stride: int, cardinality: int
 ) -> nn.Sequential:
-    planes = outputs // _EXPANSION
-    first = Bottleneck(channels, planes, stride=stride, cardinality=cardinality)
-    rest = [
-        Bottleneck(outputs, planes, stride=1, cardinality=cardinality) for _ in range(1, blocks)
-    ]
-    return nn.Sequential(first, *rest)
+    # Each group has a 32nd of the planes, at least one channel.
+    middle = cardinality * max(1, outputs // _EXPANSION // 32)
+    return stage(
+        channels, middle, outputs, blocks, stride=(stride, stride, stride), groups=cardinality
+    )
