@@ -19,7 +19,7 @@ help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
 
 demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the result
-	$(BIN)/fusionkit train mmlatch --preset watch $(DEMO_ARGS)
+	$(BIN)/fusionkit train mmlatch --preset sensors --recipe watch --set frontend_stride=4 $(DEMO_ARGS)
 
 test: $(VENV)/.installed  ## run the test suite against the installed package
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal tests

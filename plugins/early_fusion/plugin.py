@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from fusionkit import DataSpec
 
+_SENSORS = {"encoder_kind": "sequence", "hidden_size": 64, "classifier_dropout": 0.3}
+
 
 def _build(config: EarlyFusionConfig, spec: DataSpec) -> nn.Module:
     from fusionkit_plugins.early_fusion.model import EarlyFusion
@@ -30,5 +32,6 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             config=EarlyFusionConfig,
             build=_build,
             paper="none: the usual baseline, known as EF-LSTM",
+            presets={"sensors": {"model": _SENSORS}},
         )
     )

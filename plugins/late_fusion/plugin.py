@@ -30,5 +30,6 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             config=LateFusionConfig,
             build=_build,
             paper="none: a baseline of FusionKit's own",
+            presets={"sensors": {"model": {"hidden_size": 64, "classifier_dropout": 0.3}}},
         )
     )

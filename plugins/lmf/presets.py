@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD
-
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "released": {"model": {"lengths": "padded"}, "train": {"optimizer": "adam", "loss": "l1"}},
-    "utd-mhad": {
+    "sensors": {
         "model": {"encoder": "conv_bilstm", "hidden_size": 64, "rank": 8},
-        "train": UTD_MHAD["train"],
-        "data": UTD_MHAD["data"],
     },
 }

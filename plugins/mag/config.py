@@ -35,11 +35,11 @@ class MAGConfig(MethodConfig):
     pooling: PoolingKind | None = Field(
         None, description="over time; null: attention_max for conv_bilstm, else mean"
     )
-    conv_kernel: int = Field(5, ge=1, description="odd width of the convolutions, in frames")
-    conv_stride: int = Field(2, ge=1, description="frames a step after them")
+    frontend_kernel: int = Field(5, ge=1, description="odd width of the convolutions, in frames")
+    frontend_stride: int = Field(2, ge=1, description="frames a step after them")
     classifier_dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer (ours)")
 
-    @field_validator("conv_kernel")
+    @field_validator("frontend_kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:

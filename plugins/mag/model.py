@@ -46,7 +46,10 @@ class MAG(nn.Module):
         if conv:
             for name, features in spec.modalities.items():
                 self.convolutions[name] = ConvFrontend(
-                    features, size, kernel_size=config.conv_kernel, stride=config.conv_stride
+                    features,
+                    size,
+                    kernel_size=config.frontend_kernel,
+                    stride=config.frontend_stride,
                 )
             others = dict.fromkeys(others, size)
         else:

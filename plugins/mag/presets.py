@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD
-
 # The released script, without its rate of 1e-5 and its warm-up: they are for fine-tuning BERT.
 _PROTOCOL: dict[str, Any] = {
     "epochs": 40,
@@ -18,9 +16,7 @@ _PROTOCOL: dict[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "released": {"model": {"beta": 1.0, "gate_dropout": 0.5}, "train": _PROTOCOL},
-    "utd-mhad": {
+    "sensors": {
         "model": {"encoder": "conv_bilstm", "gate_dropout": 0.2, "classifier_dropout": 0.3},
-        "train": UTD_MHAD["train"],
-        "data": UTD_MHAD["data"],
     },
 }

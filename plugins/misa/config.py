@@ -25,12 +25,12 @@ class MISAConfig(MethodConfig):
     rnn_size: int | None = Field(
         None, ge=1, description="units of their directions; null: the modality's features (paper)"
     )
-    conv_size: int = Field(64, ge=1, description="channels of conv_bilstm and units of its LSTM")
-    conv_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
-    conv_stride: PositiveInt | dict[str, PositiveInt] = Field(
+    frontend_size: int = Field(64, ge=1, description="channels of conv_bilstm, units of its LSTM")
+    frontend_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
+    frontend_stride: PositiveInt | dict[str, PositiveInt] = Field(
         2, description="frames a step after it, for every modality or {modality: stride}"
     )
-    conv_dropout: float = Field(0.0, ge=0, lt=1, description="on the outputs of its LSTM")
+    encoder_dropout: float = Field(0.0, ge=0, lt=1, description="on the outputs of its LSTM")
     activation: Literal["relu", "tanh", "elu", "leakyrelu", "hardtanh"] = Field(
         "relu", description="after projections, in the head and in the discriminator"
     )
@@ -60,8 +60,8 @@ class MISAConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _check(self) -> MISAConfig:
-        if self.conv_kernel % 2 == 0:
-            raise ValueError("conv_kernel must be odd")
+        if self.frontend_kernel % 2 == 0:
+            raise ValueError("frontend_kernel must be odd")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}"

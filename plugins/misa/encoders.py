@@ -70,9 +70,9 @@ def build_encoder(
     if kind == "conv_bilstm":
         return SequenceEncoder(
             input_size,
-            config.conv_size,
-            kernel_size=config.conv_kernel,
+            config.frontend_size,
+            kernel_size=config.frontend_kernel,
             stride=stride,
-            dropout=config.conv_dropout,
+            dropout=config.encoder_dropout,
         )
     return StackedRNN(input_size, config.rnn_size or input_size, config.cell)

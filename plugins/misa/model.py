@@ -55,7 +55,7 @@ class MISA(nn.Module):
         self.config, size = config, config.hidden_size
         names = list(spec.modalities)
         kinds = _encoder_kinds(config.encoder, names)
-        strides = per_modality("conv_stride", config.conv_stride, names)
+        strides = per_modality("frontend_stride", config.frontend_stride, names)
         self.encoders = nn.ModuleDict()
         self.project, self.private = nn.ModuleDict(), nn.ModuleDict()
         self.reconstruction = nn.ModuleDict()

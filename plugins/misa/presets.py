@@ -16,11 +16,19 @@ PROTOCOL: dict[str, Any] = {
     "loss": "mse",
 }
 
+# Ours, for sensor streams and features of few people.
+_SENSORS: dict[str, Any] = {
+    "encoder": "conv_bilstm",
+    "encoder_dropout": 0.2,
+    "feedforward_size": 256,
+    "dropout": 0.3,
+}
 _BERT: dict[str, Any] = {"encoder": {"text": "mean"}}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mosi": {"model": _BERT, "train": PROTOCOL},
     "mosei": {"model": _BERT, "train": {**PROTOCOL, "batch_size": 16}},
+    "sensors": {"model": _SENSORS},
     "released": {"model": {"cmd_gradient_at_equality": "nan"}, "train": PROTOCOL},
 }
 

@@ -43,9 +43,9 @@ class MMIMConfig(MethodConfig):
     encoder_dropout: float = Field(
         0.0, ge=0, lt=1, description="between LSTM layers and on the state (or on conv_bilstm)"
     )
-    conv_size: int = Field(64, ge=1, description="channels of conv_bilstm and units of its LSTM")
-    conv_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
-    conv_stride: PositiveInt | dict[str, PositiveInt] = Field(
+    frontend_size: int = Field(64, ge=1, description="channels of conv_bilstm, units of its LSTM")
+    frontend_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
+    frontend_stride: PositiveInt | dict[str, PositiveInt] = Field(
         2, description="frames a step after it, for every modality or {modality: stride}"
     )
     hidden_size: int = Field(128, ge=1, description="features of the fused vector")
@@ -89,6 +89,6 @@ class MMIMConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _check(self) -> MMIMConfig:
-        if self.conv_kernel % 2 == 0:
-            raise ValueError("conv_kernel must be odd")
+        if self.frontend_kernel % 2 == 0:
+            raise ValueError("frontend_kernel must be odd")
         return self

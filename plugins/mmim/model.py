@@ -151,7 +151,7 @@ def _encoders(config: MMIMConfig, spec: DataSpec, main: str) -> Any:
     names = list(spec.modalities)
     hidden = per_modality("encoder_hidden", config.encoder_hidden, names)
     sizes = per_modality("encoder_size", config.encoder_size, names)
-    strides = per_modality("conv_stride", config.conv_stride, names)
+    strides = per_modality("frontend_stride", config.frontend_stride, names)
     encoders: dict[str, nn.Module] = {}
     for name, features in spec.modalities.items():
         if name == main and config.main_encoder != "same":
@@ -159,9 +159,9 @@ def _encoders(config: MMIMConfig, spec: DataSpec, main: str) -> Any:
         elif config.encoder == "conv_bilstm":
             encoders[name] = Summary(
                 features,
-                config.conv_size,
+                config.frontend_size,
                 sizes[name],
-                kernel_size=config.conv_kernel,
+                kernel_size=config.frontend_kernel,
                 stride=strides[name],
                 dropout=config.encoder_dropout,
             )

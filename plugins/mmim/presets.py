@@ -17,6 +17,13 @@ PROTOCOL: dict[str, Any] = {
     "loss": "l1",
 }
 
+# Ours, for sensor streams and features of few people.
+_SENSORS: dict[str, Any] = {
+    "encoder": "conv_bilstm",
+    "encoder_dropout": 0.2,
+    "encoder_size": 64,
+    "dropout": 0.3,
+}
 _BERT: dict[str, Any] = {"main": "text", "main_encoder": "first"}
 _DEFECTS: dict[str, Any] = {
     "first_layer_state": True,
@@ -29,6 +36,7 @@ _DEFECTS: dict[str, Any] = {
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mosi": {"model": _BERT, "train": PROTOCOL},
     "mosei": {"model": _BERT, "train": PROTOCOL},
+    "sensors": {"model": _SENSORS},
     "released": {"model": {**_BERT, **_DEFECTS}, "train": PROTOCOL},
 }
 

@@ -32,39 +32,15 @@ _SIZES: dict[str, Any] = {
 # modalities become zeros.
 _RAW: dict[str, Any] = {"normalise": False, "nonfinite": "zero", "missing": "zeros"}
 
-# Ours, for raw sensor streams and few people: the convolution shortens the sequences, the residual
-# keeps the frames that the attention averages. Chosen on validation people (docs/results.md).
+# Ours, for sensor streams and features of few people: a convolution before the encoders; the
+# residual keeps the frames that the attention averages. Chosen on validation
+# people (docs/results.md).
 _SENSORS: dict[str, Any] = {
     "hidden_size": 64,
     "frontend_size": 64,
     "residual": True,
+    "pooling": "max",
     "classifier_dropout": 0.3,
-}
-_ONE_CYCLE: dict[str, Any] = {
-    "optimizer": "adamw",
-    "weight_decay": 0.01,
-    "scheduler": "onecycle",
-    "patience": None,
-    "clip_norm": 1.0,
-    "label_smoothing": 0.1,
-    "input_noise": 0.05,
-}
-WATCH: Mapping[str, Mapping[str, Any]] = {
-    "model": {**_SENSORS, "pooling": "mean_max", "frontend_stride": 4},
-    "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3, "monitor": "accuracy"},
-}
-UTD_MHAD: Mapping[str, Mapping[str, Any]] = {
-    "model": {**_SENSORS, "pooling": "max"},
-    "train": {**_ONE_CYCLE, "epochs": 40, "learning_rate": 4e-3},
-    "data": {
-        "target": "action",
-        "group": "subject",
-        "train_groups": [1, 3, 5, 7],
-        "test_groups": [2, 4, 6, 8],
-        "validation_fraction": 0.1,
-        "centre": ["skeleton"],
-        "deltas": True,
-    },
 }
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -79,6 +55,5 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "train": _PROTOCOL,
     },
-    "watch": WATCH,
-    "utd-mhad": UTD_MHAD,
+    "sensors": {"model": _SENSORS},
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD
-
 # For raw sensor streams and few people: a convolution shortens the sequences, layers run both ways
 # and are pooled over time, gates start near 1.
 _SENSORS: dict[str, Any] = {
@@ -20,5 +18,5 @@ _SENSORS: dict[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "released": {"model": {"ratio": 4.0, "gate_scale": 1.0, "lengths": "padded"}},
-    "utd-mhad": {"model": _SENSORS, "train": UTD_MHAD["train"], "data": UTD_MHAD["data"]},
+    "sensors": {"model": _SENSORS},
 }

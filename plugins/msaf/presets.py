@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD
-
 # The released training script. It has no early stopping and keeps every epoch; the harness selects
 # by the validation loss.
 PROTOCOL: dict[str, Any] = {
@@ -45,5 +43,5 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "model": {**_MOSEI, "lengths": "padded", "block_dropout_mode": "released"},
         "train": PROTOCOL,
     },
-    "utd-mhad": {"model": _SENSORS, "train": UTD_MHAD["train"], "data": UTD_MHAD["data"]},
+    "sensors": {"model": _SENSORS},
 }

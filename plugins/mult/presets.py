@@ -29,17 +29,8 @@ _SENSORS: Mapping[str, Any] = {
     "input_dropout": 0.0,
     "embed_dropout": 0.1,
     "output_dropout": 0.3,
+    "pooling": "max",
 }
-_ONE_CYCLE: Mapping[str, Any] = {
-    "optimizer": "adamw",
-    "weight_decay": 0.01,
-    "scheduler": "onecycle",
-    "patience": None,
-    "clip_norm": 1.0,
-    "label_smoothing": 0.1,
-    "input_noise": 0.05,
-}
-
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "paper": {"train": PROTOCOL},
     "mosei": {"train": PROTOCOL},
@@ -47,21 +38,5 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "model": {"lengths": "padded", "positions": "released", "attn_mask": True},
         "train": PROTOCOL,
     },
-    "watch": {
-        "model": {**_SENSORS, "pooling": "mean_max", "frontend_stride": 4},
-        "train": {**_ONE_CYCLE, "epochs": 12, "learning_rate": 2e-3, "monitor": "accuracy"},
-    },
-    "utd-mhad": {
-        "model": {**_SENSORS, "pooling": "max"},
-        "train": {**_ONE_CYCLE, "epochs": 40, "learning_rate": 2e-3},
-        "data": {
-            "target": "action",
-            "group": "subject",
-            "train_groups": [1, 3, 5, 7],
-            "test_groups": [2, 4, 6, 8],
-            "validation_fraction": 0.1,
-            "centre": ["skeleton"],
-            "deltas": True,
-        },
-    },
+    "sensors": {"model": _SENSORS},
 }

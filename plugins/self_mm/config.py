@@ -30,11 +30,11 @@ class SelfMMConfig(MethodConfig):
         16, description="vector of an encoded modality, one size or {modality: size}"
     )
     encoder_dropout: float = Field(0.1, ge=0, lt=1, description="before an encoder's last layer")
-    conv_size: int = Field(
+    frontend_size: int = Field(
         64, ge=1, description="channels and units a direction of the conv_bilstm encoder"
     )
-    conv_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
-    conv_stride: int = Field(2, ge=0, description="frames a step after it; 0: no convolution")
+    frontend_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
+    frontend_stride: int = Field(2, ge=0, description="frames a step after it; 0: no convolution")
     fusion_size: int = Field(128, ge=1, description="layers of the fusion head")
     head_size: Sizes = Field(
         32, description="layers of the unimodal heads, one size or {modality: size}"
@@ -64,7 +64,7 @@ class SelfMMConfig(MethodConfig):
             raise ValueError("must be at least 1")
         return value
 
-    @field_validator("conv_kernel")
+    @field_validator("frontend_kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:

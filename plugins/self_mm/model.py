@@ -83,10 +83,10 @@ class SelfMM(nn.Module):
             if config.encoder == "conv_bilstm":
                 encoder = SequenceSubNetwork(
                     size,
-                    config.conv_size,
+                    config.frontend_size,
                     vectors[name],
-                    kernel_size=config.conv_kernel,
-                    stride=config.conv_stride,
+                    kernel_size=config.frontend_kernel,
+                    stride=config.frontend_stride,
                     dropout=dropout,
                 )
             elif name == main:

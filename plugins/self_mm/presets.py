@@ -24,7 +24,16 @@ _SIZES: dict[str, Any] = {
     "label_range": 3.0,
 }
 
+# Ours, for sensor streams and features of few people.
+_SENSORS: dict[str, Any] = {
+    "encoder": "conv_bilstm",
+    "vector_size": 64,
+    "encoder_dropout": 0.2,
+    "head_dropout": 0.3,
+}
+
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mosi": {"model": _SIZES, "train": _PROTOCOL},
+    "sensors": {"model": _SENSORS},
     "released": {"model": {**_SIZES, "labels": "released"}, "train": _PROTOCOL},
 }

@@ -26,11 +26,11 @@ class SubNetworkConfig(MethodConfig):
     recurrent_hidden_size: int = Field(128, ge=1, description="units of the LSTM")
     recurrent_output_size: int = Field(64, ge=1, description="vector of a recurrent modality")
     encoder_dropout: float = Field(0.3, ge=0, lt=1, description="inside every sub-network")
-    conv_size: int = Field(
+    frontend_size: int = Field(
         64, ge=1, description="channels and units a direction of the conv_bilstm encoder"
     )
-    conv_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
-    conv_stride: int = Field(2, ge=0, description="frames a step after it; 0: no convolution")
+    frontend_kernel: int = Field(5, ge=1, description="odd width of its convolution, in frames")
+    frontend_stride: int = Field(2, ge=0, description="frames a step after it; 0: no convolution")
     lengths: Literal["true", "padded"] = Field(
         "true",
         description="sequences have their own lengths, or all the padded one (released code)",
@@ -43,7 +43,7 @@ class SubNetworkConfig(MethodConfig):
             raise ValueError("must be at least 1")
         return value
 
-    @field_validator("conv_kernel")
+    @field_validator("frontend_kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:

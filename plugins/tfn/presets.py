@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD
-
 # The released script: Adam at its default rate, L1 loss (summed there, which Adam does not see).
 _PROTOCOL: dict[str, Any] = {
     "batch_size": 32,
@@ -28,9 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "model": {**_SIZES, "lengths": "padded", "output_range": [-3.0, 3.0]},
         "train": _PROTOCOL,
     },
-    "utd-mhad": {
+    "sensors": {
         "model": {"encoder": "conv_bilstm", "hidden_size": 32, "post_fusion_size": 128},
-        "train": UTD_MHAD["train"],
-        "data": UTD_MHAD["data"],
     },
 }

@@ -51,10 +51,10 @@ def _subnetwork(config: SubNetworkConfig, size: int, output: int, recurrent: boo
     if config.encoder == "conv_bilstm":
         return SequenceSubNetwork(
             size,
-            config.conv_size,
+            config.frontend_size,
             output,
-            kernel_size=config.conv_kernel,
-            stride=config.conv_stride,
+            kernel_size=config.frontend_kernel,
+            stride=config.frontend_stride,
             dropout=dropout,
         )
     if recurrent:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fusionkit import Method, hookimpl
-from fusionkit_plugins.mmlatch.presets import UTD_MHAD, WATCH
 from fusionkit_plugins.unimodal.config import UnimodalConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fusionkit import DataSpec
+
+# Ours: the encoder of late_fusion.
+_SENSORS = {"encoder_kind": "sequence", "hidden_size": 64, "classifier_dropout": 0.3}
 
 
 def _build(config: UnimodalConfig, spec: DataSpec) -> nn.Module:
@@ -32,6 +34,6 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             build=_build,
             paper="none: a baseline of FusionKit's own",
             min_modalities=1,
-            presets={"watch": WATCH, "utd-mhad": UTD_MHAD},
+            presets={"sensors": {"model": _SENSORS}},
         )
     )

@@ -65,5 +65,5 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 def test_presets_build() -> None:
     for preset in PRESETS.values():
-        TrainConfig(**preset["train"])
+        TrainConfig(**preset.get("train", {}))
         assert build(**preset["model"])(make_batch(SPEC, [5, 3])).shape == (2, 3)

@@ -88,12 +88,12 @@ def test_steps_beyond_all_lengths_change_nothing() -> None:
 def test_errors_name_the_field() -> None:
     with pytest.raises(ConfigError, match="main: no modality 'sound' in the data"):
         build(main="sound")
-    for options in ({"beta": 0}, {"conv_kernel": 2}, {"pooling": "last"}, {"encoder": "bert"}):
+    for options in ({"beta": 0}, {"frontend_kernel": 2}, {"pooling": "last"}, {"encoder": "bert"}):
         with pytest.raises(ValidationError):
             MAGConfig(**options)
 
 
 def test_presets_build() -> None:
     for preset in PRESETS.values():
-        TrainConfig(**preset["train"])
+        TrainConfig(**preset.get("train", {}))
         assert build(**preset["model"])(make_batch(SPEC, [5, 3])).shape == (2, 3)

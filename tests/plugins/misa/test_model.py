@@ -138,7 +138,7 @@ def test_losses_under_autocast_are_those_of_single_precision() -> None:
 
 
 def test_encoders_are_chosen_by_modality() -> None:
-    model = build(encoder={"two": "mean", "three": "conv_bilstm"}, conv_size=4, rnn_size=7)
+    model = build(encoder={"two": "mean", "three": "conv_bilstm"}, frontend_size=4, rnn_size=7)
     sizes = {name: encoder.output_size for name, encoder in model.encoders.items()}
     assert sizes == {"one": 28, "two": 5, "three": 16}
     with pytest.raises(ConfigError, match="four"):
@@ -195,8 +195,8 @@ def test_dropout_acts_in_training_alone() -> None:
     ("options", "message"),
     [
         ({"hidden_size": 5}, "hidden_size 5 must be a multiple of heads 2"),
-        ({"conv_kernel": 4}, "conv_kernel must be odd"),
-        ({"conv_stride": {"one": 0}}, "conv_stride"),
+        ({"frontend_kernel": 4}, "frontend_kernel must be odd"),
+        ({"frontend_stride": {"one": 0}}, "frontend_stride"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

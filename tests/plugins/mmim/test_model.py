@@ -263,7 +263,7 @@ def test_the_released_entropy_is_for_regression() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"conv_kernel": 4}, "conv_kernel must be odd"),
+        ({"frontend_kernel": 4}, "frontend_kernel must be odd"),
         ({"encoder_size": {"one": 0}}, "encoder_size"),
     ],
 )

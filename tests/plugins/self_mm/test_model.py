@@ -49,7 +49,7 @@ def l1(outputs: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize("count", [2, 4])
 def test_any_number_of_modalities(count: int, encoder: str) -> None:
     spec = DataSpec({f"m{k}": 2 + k for k in range(count)}, "regression", 2)
-    model = build(spec, encoder=encoder, main="m1", conv_size=4)
+    model = build(spec, encoder=encoder, main="m1", frontend_size=4)
     assert model.fusion_head.linear_1.in_features == 3 * count
     batch = make_batch(spec, [3, 5, 1])
     predictions, features = model.heads_of(batch)
@@ -93,7 +93,7 @@ def test_unimodal_losses_begin_in_the_second_epoch() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"label_range": 0}, {"vector_size": 0}, {"conv_kernel": 4}, {"labels": "paper"}],
+    [{"label_range": 0}, {"vector_size": 0}, {"frontend_kernel": 4}, {"labels": "paper"}],
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -102,11 +102,12 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 def test_presets_build() -> None:
     spec = DataSpec({"text": 768, "audio": 5, "vision": 20}, "regression", 1)
-    for preset in PRESETS.values():
-        TrainConfig(**preset["train"])
+    for name, preset in PRESETS.items():
+        TrainConfig(**preset.get("train", {}))
         model = SelfMM(SelfMMConfig(**preset["model"]), spec)
-        assert model.fusion_head.linear_1.in_features == 768 + 16 + 32
-        assert model.memory.limit == 3
+        vectors = 3 * 64 if name == "sensors" else 768 + 16 + 32
+        assert model.fusion_head.linear_1.in_features == vectors
+        assert model.memory.limit == (None if name == "sensors" else 3)
 
 
 @pytest.fixture
