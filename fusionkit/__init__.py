@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ConvertedCheckpoint,
         Method,
         MethodConfig,
+        ParameterGroup,
         TrainingMemory,
     )
 
@@ -55,7 +56,8 @@ _HOMES = {
     "fusionkit.experiments": "ablate compare",
     "fusionkit.registry.hookspecs": "hookimpl",
     "fusionkit.registry.method": (
-        "AuxiliaryObjective Callback ConvertedCheckpoint Method MethodConfig TrainingMemory"
+        "AuxiliaryObjective Callback ConvertedCheckpoint Method MethodConfig ParameterGroup "
+        "TrainingMemory"
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -78,6 +80,7 @@ __all__ = [
     "MetricSet",
     "MultimodalBatch",
     "MultimodalDataset",
+    "ParameterGroup",
     "SequenceStore",
     "TrainingMemory",
     "__version__",

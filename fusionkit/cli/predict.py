@@ -26,7 +26,8 @@ def command(run: Path, samples: Path, out: Path | None, device: str, nonfinite: 
     """Predict the samples of INPUT, an .npz file with the modalities RUN was trained on.
 
     For every modality NAME the file holds NAME (T, D) for one sample, or NAME (total frames, D)
-    with NAME_len (N,) for several.
+    with NAME_len (N,) for several. The arrays that data.context named in training may be there too;
+    without them they count as unknown.
     """
     from fusionkit import api
     from fusionkit.errors import MisuseError

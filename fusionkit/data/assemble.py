@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionkit.data.dataset import MultimodalDataset, Split
-from fusionkit.data.preparation import Preparation
+from fusionkit.data.preparation import Preparation, unknown_context
 from fusionkit.data.source import DataConfig
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
@@ -55,12 +55,15 @@ def assemble_dataset(
             f"data.centre: {where} has no modality {unknown[0]!r}"
             + suggest(unknown[0], spec.modalities)
         )
-    preparation = Preparation(config.centre, config.deltas, missing=config.missing)
-    if config.normalise:
-        preparation = Preparation.fit(
-            raw["train"], centre=config.centre, deltas=config.deltas, missing=config.missing
-        )
+    preparation = Preparation.fit(
+        raw["train"],
+        centre=config.centre,
+        deltas=config.deltas,
+        missing=config.missing,
+        normalise=config.normalise,
+    )
     ready = {split: preparation.apply(samples) for split, samples in raw.items()}
+    unseen = [line for split in SPLITS for line in unknown_context(ready[split], f"{split} data")]
     return MultimodalDataset(
         name=name,
         spec=preparation.prepared_spec(spec),
@@ -70,7 +73,7 @@ def assemble_dataset(
         split_rule=split_rule,
         source=source,
         preparation=preparation,
-        notes=[*notes, *repairs],
+        notes=[*notes, *repairs, *unseen],
     )
 
 

@@ -18,12 +18,15 @@ class MultimodalBatch:
         lengths: modality -> (B,) int64, each in [0, T_m].
         targets: (B,) or (B, num_outputs), or None when predicting.
         ids: B sample names, or empty.
+        context: name -> (B,) int64, what is known of a sample as a whole (who speaks, say); each in
+            [0, `DataSpec.context`), 0 for unknown.
     """
 
     features: Mapping[str, Tensor]
     lengths: Mapping[str, Tensor]
     targets: Tensor | None = None
     ids: list[str] = field(default_factory=list)
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.lengths.values())))
@@ -43,4 +46,5 @@ class MultimodalBatch:
             features={m: x.to(device=device, dtype=dtype) for m, x in self.features.items()},
             lengths={m: n.to(device) for m, n in self.lengths.items()},
             targets=None if targets is None else targets.to(device),
+            context={name: index.to(device) for name, index in self.context.items()},
         )

@@ -20,12 +20,15 @@ Missing = Literal["error", "zeros"]
 class Preparation:
     """Optional centring and frame differences, then (x - mean) / std for each feature.
 
+    What is known of samples as a whole becomes indices into the values that training has.
+
     Args:
         missing: ``zeros`` fills modalities of length 0 afterwards, see `DataConfig`.
         centre: modalities whose features lose their mean over each sample, as cepstral mean
             normalisation does with a speaker: where someone stands, how tall someone is.
         deltas: append x[t] - x[t-1] (0 at the first frame) to the features: D_m becomes 2 D_m.
         mean, std: modality -> (D_m,) after the differences; empty for no normalisation.
+        context: name -> known values as text, of the indices 1, 2, ...; all others are 0, unknown.
     """
 
     centre: tuple[str, ...] = ()
@@ -33,6 +36,7 @@ class Preparation:
     mean: Mapping[str, Array] = field(default_factory=dict)
     std: Mapping[str, Array] = field(default_factory=dict)
     missing: Missing = "error"
+    context: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -42,18 +46,26 @@ class Preparation:
         centre: Sequence[str] = (),
         deltas: bool = False,
         missing: Missing = "error",
+        normalise: bool = True,
     ) -> Preparation:
-        """Mean and deviation over all frames of ``store``; a constant feature gets std 1."""
-        expanded = cls(tuple(centre), deltas).apply(store)
+        """Mean and deviation over all frames of ``store``; a constant feature gets std 1.
+
+        The values of its context are sorted, numbers by size; an empty text stands for unknown.
+        """
         mean, std = {}, {}
-        for modality, flat in expanded.features.items():
-            mean[modality] = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
-            spread = flat.std(axis=0, dtype=np.float64).astype(np.float32)
-            std[modality] = np.where(spread > 1e-6, spread, 1).astype(np.float32)
-        return cls(tuple(centre), deltas, mean, std, missing)
+        if normalise:
+            for modality, flat in cls(tuple(centre), deltas).apply(store).features.items():
+                mean[modality] = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
+                spread = flat.std(axis=0, dtype=np.float64).astype(np.float32)
+                std[modality] = np.where(spread > 1e-6, spread, 1).astype(np.float32)
+        known = {
+            name: tuple(text for text in map(str, np.unique(values).tolist()) if text)
+            for name, values in store.context.items()
+        }
+        return cls(tuple(centre), deltas, mean, std, missing, known)
 
     def apply(self, store: SequenceStore) -> SequenceStore:
-        """The same samples with prepared features."""
+        """The same samples with prepared features, and indices for what is known of them."""
         features = {}
         for modality, flat in store.features.items():
             if modality in self.centre:
@@ -63,29 +75,46 @@ class Preparation:
             if modality in self.mean:
                 flat = (flat - self.mean[modality]) / self.std[modality]
             features[modality] = np.ascontiguousarray(flat, dtype=np.float32)
-        prepared = replace(store, features=features)
+        context = {
+            name: _indices(store.context.get(name), known, len(store))
+            for name, known in self.context.items()
+        }
+        prepared = replace(store, features=features, context=context)
         return _filled(prepared) if self.missing == "zeros" else prepared
 
     def invert(self, store: SequenceStore) -> SequenceStore:
-        """Raw features up to rounding and centring: `apply` turns them into these again."""
+        """Raw features up to rounding and centring: `apply` turns them into these again.
+
+        Context becomes text, that of the unknown an empty one.
+        """
         features = {}
         for modality, flat in store.features.items():
             if modality in self.mean:
                 flat = flat * self.std[modality] + self.mean[modality]
             size = flat.shape[1] // (2 if self.deltas else 1)
             features[modality] = np.ascontiguousarray(flat[:, :size])
-        return replace(store, features=features)
+        context = {
+            name: np.array(["", *known])[store.context[name].astype(np.int64)]
+            for name, known in self.context.items()
+        }
+        return replace(store, features=features, context=context)
 
     def prepared_spec(self, raw: DataSpec) -> DataSpec:
         """The spec of prepared data: with ``deltas`` every modality is twice as wide."""
         factor = 2 if self.deltas else 1
-        return replace(raw, modalities={m: factor * d for m, d in raw.modalities.items()})
+        return replace(
+            raw,
+            modalities={m: factor * d for m, d in raw.modalities.items()},
+            context={name: len(known) + 1 for name, known in self.context.items()},
+        )
 
     def raw_spec(self, prepared: DataSpec) -> DataSpec:
         """The inverse of `prepared_spec`: what files with new samples must hold."""
         factor = 2 if self.deltas else 1
         return replace(
-            prepared, modalities={m: d // factor for m, d in prepared.modalities.items()}
+            prepared,
+            modalities={m: d // factor for m, d in prepared.modalities.items()},
+            context={},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +125,7 @@ class Preparation:
             "missing": self.missing,
             "mean": {m: v.tolist() for m, v in self.mean.items()},
             "std": {m: v.tolist() for m, v in self.std.items()},
+            "context": {name: list(known) for name, known in self.context.items()},
         }
 
     @classmethod
@@ -107,7 +137,28 @@ class Preparation:
             mean={m: np.asarray(v, np.float32) for m, v in content["mean"].items()},
             std={m: np.asarray(v, np.float32) for m, v in content["std"].items()},
             missing=content.get("missing", "error"),
+            context={name: tuple(known) for name, known in content.get("context", {}).items()},
         )
+
+
+def unknown_context(prepared: SequenceStore, where: str) -> list[str]:
+    """One line for each context that is unknown for some samples; ``where`` they come from."""
+    counts = {name: int((values == 0).sum()) for name, values in prepared.context.items()}
+    return [
+        f"{where}: context {name!r} of {count} of {len(prepared)} samples is unknown: no value, or "
+        "one that no training sample has"
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def _indices(
+    values: NDArray[np.generic] | None, known: Sequence[str], count: int
+) -> NDArray[np.int64]:
+    if values is None:
+        return np.zeros(count, np.int64)
+    index = {text: k for k, text in enumerate(known, start=1)}
+    return np.array([index.get(str(value), 0) for value in values.tolist()], dtype=np.int64)
 
 
 def _centred(flat: Array, offsets: NDArray[np.int64]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from fusionkit.errors import DataError
@@ -25,9 +25,12 @@ class DataSpec:
         num_outputs: regression targets, classes or labels.
         aligned: whether all modalities of a sample share one time axis.
         class_names: one name a class or label, or empty.
+        context: what is known of a sample as a whole (who speaks, say): name -> number of its
+            indices, 0 for unknown among them.
 
     Raises:
-        DataError: no modality, a size below 1, a name that is no identifier, or a wrong task.
+        DataError: no modality, a size below 1, a name that is no identifier or is taken, or a wrong
+            task.
     """
 
     modalities: Mapping[str, int]
@@ -35,17 +38,21 @@ class DataSpec:
     num_outputs: int
     aligned: bool = False
     class_names: tuple[str, ...] = ()
+    context: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.modalities:
             raise DataError("modalities: a data set needs at least one modality")
         for name, size in self.modalities.items():
-            if not name.isidentifier():
-                raise DataError(f"modalities: {name!r} must be a plain identifier such as 'audio'")
-            if name in _RESERVED:
-                raise DataError(f"modalities: {name!r} has another meaning in files; rename it")
+            _check_name("modalities", name, "audio")
             if size < 1:
                 raise DataError(f"modalities: {name!r} has {size} features, at least 1 is needed")
+        for name, count in self.context.items():
+            _check_name("context", name, "speaker")
+            if name.removesuffix("_len") in self.modalities:
+                raise DataError(f"context: {name!r} belongs to a modality; rename it")
+            if count < 1:
+                raise DataError(f"context: {name!r} has {count} indices, at least 1 is needed")
         if self.task not in get_args(Task):
             raise DataError(f"task: {self.task!r} is none of {', '.join(get_args(Task))}")
         least = 2 if self.task == "classification" else 1
@@ -64,6 +71,7 @@ class DataSpec:
             "num_outputs": self.num_outputs,
             "aligned": self.aligned,
             "class_names": list(self.class_names),
+            "context": dict(self.context),
         }
 
     @classmethod
@@ -75,4 +83,12 @@ class DataSpec:
             num_outputs=int(content["num_outputs"]),
             aligned=bool(content["aligned"]),
             class_names=tuple(content["class_names"]),
+            context={str(k): int(v) for k, v in content.get("context", {}).items()},
         )
+
+
+def _check_name(where: str, name: str, example: str) -> None:
+    if not name.isidentifier():
+        raise DataError(f"{where}: {name!r} must be a plain identifier such as {example!r}")
+    if name in _RESERVED:
+        raise DataError(f"{where}: {name!r} has another meaning in files; rename it")

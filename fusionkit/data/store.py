@@ -25,6 +25,8 @@ class SequenceStore:
         targets: (N,) or (N, K): int64 classes, float32 values or 0/1 labels; None if unknown.
         ids: N sample names.
         groups: (N,) subject, actor or video of each sample, or None.
+        context: name -> (N,) what is known of a sample as a whole, such as who speaks: integers or
+            text before `Preparation`, int64 indices after it.
     """
 
     features: Mapping[str, NDArray[np.float32]]
@@ -32,6 +34,7 @@ class SequenceStore:
     targets: NDArray[np.generic] | None
     ids: Sequence[str]
     groups: NDArray[np.generic] | None = field(default=None)
+    context: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,7 +67,8 @@ class SequenceStore:
                 padded[row, : n[row]] = self.sequence(m, index)
             features[m], lengths[m] = torch.from_numpy(padded), torch.from_numpy(n)
         targets = None if self.targets is None else torch.from_numpy(self.targets[list(indices)])
-        return MultimodalBatch(features, lengths, targets, [self.ids[i] for i in indices])
+        context = {name: torch.from_numpy(v[list(indices)]) for name, v in self.context.items()}
+        return MultimodalBatch(features, lengths, targets, [self.ids[i] for i in indices], context)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> SequenceStore:
         """A store of the chosen samples, in the given order."""
@@ -78,10 +82,11 @@ class SequenceStore:
             targets=None if self.targets is None else self.targets[chosen],
             ids=[self.ids[i] for i in chosen],
             groups=None if self.groups is None else self.groups[chosen],
+            context={name: values[chosen] for name, values in self.context.items()},
         )
 
     def sha256(self) -> str:
-        """Hash of every value, length, target and id, in modality order."""
+        """Hash of every value, length, target, id and context, in modality order."""
         digest = hashlib.sha256()
         for m in self.features:
             digest.update(m.encode())
@@ -90,4 +95,6 @@ class SequenceStore:
         if self.targets is not None:
             digest.update(np.ascontiguousarray(self.targets).data)
         digest.update("\n".join(self.ids).encode())
+        for name, values in self.context.items():
+            digest.update(f"\n{name}\n{values.tolist()}".encode())
         return digest.hexdigest()

@@ -36,7 +36,7 @@ def validate_store(
     Raises:
         DataError: a modality is missing or of a wrong size, lengths disagree with the features, a
             sample is empty, a feature or target is not finite, a target is outside the task's
-            range, or names are missing or not unique.
+            range, a context is no list of integers or text, or names are missing or not unique.
     """
     _check_ids(store, where)
     _check_modalities(store, spec, where)
@@ -50,6 +50,12 @@ def validate_store(
         raise DataError(
             f"{where}: {len(store.groups)} groups for {len(store)} samples; give one a sample"
         )
+    for name, values in store.context.items():
+        if values.shape != (len(store),) or values.dtype.kind not in "iuU":
+            raise DataError(
+                f"{where}: context {name!r} is {values.dtype} of shape {values.shape} for "
+                f"{len(store)} samples; give one whole number or text a sample"
+            )
     if store.targets is not None:
         _check_targets(store, store.targets, spec, where)
     return _finite(store, spec, where, nonfinite)

@@ -14,6 +14,7 @@ from fusionkit.nn.encoder import AttentionPooling, SequenceEncoder
 from fusionkit.nn.feedback import FeedbackMask
 from fusionkit.nn.gradient_reversal import gradient_reversal
 from fusionkit.nn.layer_fusion import Exchange, LayerFusion
+from fusionkit.nn.local_bert import import_transformers, load_local_bert, token_ids
 from fusionkit.nn.low_rank_fusion import LowRankFusion
 from fusionkit.nn.modality_options import check_modalities, per_modality
 from fusionkit.nn.moment_discrepancy import central_moment_discrepancy
@@ -58,7 +59,9 @@ __all__ = [
     "central_moment_discrepancy",
     "check_modalities",
     "gradient_reversal",
+    "import_transformers",
     "last_step",
+    "load_local_bert",
     "merge_directions",
     "per_modality",
     "pool",
@@ -68,4 +71,5 @@ __all__ = [
     "run_together",
     "run_transformers",
     "sinusoidal_table",
+    "token_ids",
 ]

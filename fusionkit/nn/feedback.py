@@ -37,6 +37,8 @@ class FeedbackMask(nn.Module):
             has none. None: 0.1 for LSTMs, 0.2 for two layers.
         mask_dropout: on the averaged mask.
         mask_dropout_at_eval: keep the mask dropout on in evaluation, as the released code does.
+        scale: what the mask is multiplied by, > 0. At 1, the paper's, an untrained mask halves its
+            input; at 2 (ours) it leaves the input as it is on average.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class FeedbackMask(nn.Module):
         dropout: float | None = None,
         mask_dropout: float = 0.2,
         mask_dropout_at_eval: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.kind: MaskKind = kind
+        self.scale = scale
         self.mask_dropout, self.mask_dropout_at_eval = mask_dropout, mask_dropout_at_eval
         p = _DROPOUT[kind] if dropout is None else dropout
         self.dropout = Dropout(p if kind == "lstm" else 0.0)
@@ -80,7 +84,7 @@ class FeedbackMask(nn.Module):
         return [gate for gate in self.gates if isinstance(gate, LengthAwareRNN)]
 
     def mask(self, sources: Sequence[Tensor], lengths: Tensor | None = None) -> Tensor:
-        """The averaged mask (B, T, D) in (0, 1), before its dropout: for pictures."""
+        """The averaged mask (B, T, D) in (0, 1), before scale and dropout: for pictures."""
         logits = self.gate_logits(sources, lengths)
         return torch.stack(logits).sigmoid().mean(dim=0)
 
@@ -98,8 +102,9 @@ class FeedbackMask(nn.Module):
         ``hidden`` is as in `gate_logits`.
         """
         dropout_p, seed = dropout_seed(self, self.mask_dropout, self.mask_dropout_at_eval)
+        scaled = x if self.scale == 1.0 else self.scale * x
         return gated_mask(
-            x, self.gate_logits(sources, lengths, hidden),
+            scaled, self.gate_logits(sources, lengths, hidden),
             lengths=None if keep_padding else lengths, dropout_p=dropout_p, seed=seed,
         )  # fmt: skip
 

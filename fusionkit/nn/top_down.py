@@ -26,7 +26,7 @@ class TopDownFeedback(nn.ModuleDict):
     Args:
         modalities: name -> features of the input that is masked, in the order of the sources.
         source_size: features of every encoding.
-        kind, dropout, mask_dropout, mask_dropout_at_eval: as `FeedbackMask`.
+        kind, dropout, mask_dropout, mask_dropout_at_eval, scale: as `FeedbackMask`.
         includes_own: the modality's own encoding takes part in its mask.
         aligned: all modalities always share one time axis and its lengths. Otherwise a source is
             brought onto the time axis of what it masks (`resample`).
@@ -45,6 +45,7 @@ class TopDownFeedback(nn.ModuleDict):
         dropout: float | None = None,
         mask_dropout: float = 0.2,
         mask_dropout_at_eval: bool = False,
+        scale: float = 1.0,
         aligned: bool = False,
     ) -> None:
         super().__init__()
@@ -63,6 +64,7 @@ class TopDownFeedback(nn.ModuleDict):
                 dropout=dropout,
                 mask_dropout=mask_dropout,
                 mask_dropout_at_eval=mask_dropout_at_eval,
+                scale=scale,
             )
 
     def forward(
@@ -81,7 +83,7 @@ class TopDownFeedback(nn.ModuleDict):
     ) -> dict[str, Tensor]:
         """The masks that first encodings give: modality -> (B, T_m, D_m), zero on padding.
 
-        In evaluation they lie in (0, 1). They come before the mask dropout: for pictures.
+        In evaluation they lie in (0, 1). They come before scale and mask dropout: for pictures.
         """
         sources = self._sources(encoded, lengths)
         masks = {}

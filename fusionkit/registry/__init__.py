@@ -8,6 +8,7 @@ from fusionkit.registry.method import (
     ConvertedCheckpoint,
     Method,
     MethodConfig,
+    ParameterGroup,
     TrainingMemory,
 )
 
@@ -17,6 +18,7 @@ __all__ = [
     "ConvertedCheckpoint",
     "Method",
     "MethodConfig",
+    "ParameterGroup",
     "TrainingMemory",
     "hookimpl",
     "registry",

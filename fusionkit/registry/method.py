@@ -58,6 +58,7 @@ class AuxiliaryObjective:
         learning_rate, weight_decay: of its optimizer. clip_norm: largest norm of the gradient.
         when: ``step``: on every batch, before the main step; ``epoch``: over all training batches,
             before the main steps of an epoch.
+        scheduled: its rate rises and falls with the main one, as ``train.scheduler`` says.
     """
 
     name: str
@@ -67,6 +68,25 @@ class AuxiliaryObjective:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     when: Literal["step", "epoch"] = "step"
+    scheduled: bool = False
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that the main optimizer trains with a rate or a weight decay of their own.
+
+    Args:
+        name: in error messages; every group has its own.
+        parameters: of the model; none may be in two groups or in an `AuxiliaryObjective`. Those
+            that need no gradient are left out.
+        learning_rate: > 0, relative to ``train.learning_rate``. Schedules keep the ratio.
+        weight_decay: >= 0; None for ``train.weight_decay``.
+    """
+
+    name: str
+    parameters: Iterable[nn.Parameter]
+    learning_rate: float = 1.0
+    weight_decay: float | None = None
 
 
 class TrainingMemory(Protocol):
@@ -102,6 +122,8 @@ class Method:
         training_step: (model, batch, task_loss) -> loss to minimise, where ``task_loss(outputs,
             targets)`` is the harness's; None for the task loss of the model's output.
         auxiliary: model -> objectives that are trained in alternation with it.
+        parameter_groups: model -> `ParameterGroup`s; parameters in none have the training options'
+            learning rate and weight decay.
         memory: model -> its `TrainingMemory`; ``training_step`` reads and writes it.
         train_defaults: training options that the method prefers to the harness's defaults.
         presets: name -> {"model": ..., "train": ..., "data": ...}, chosen by ``--preset NAME``.
@@ -126,6 +148,7 @@ class Method:
         Callable[[nn.Module, MultimodalBatch, Callable[[Tensor, Tensor], Tensor]], Tensor] | None
     ) = None
     auxiliary: Callable[[nn.Module], Sequence[AuxiliaryObjective]] | None = None
+    parameter_groups: Callable[[nn.Module], Sequence[ParameterGroup]] | None = None
     memory: Callable[[nn.Module], TrainingMemory] | None = None
     train_defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)

@@ -32,7 +32,8 @@ def assert_conforms(method: str, **options: Any) -> None:
     reaches; no NaN; one sample alone gives what it gives in a batch; what stands on the padding
     has no influence; evaluation is deterministic; a batch of one can be trained on; one frame of
     zeros, which stands for a missing modality, and bfloat16 autocast give finite outputs; the state
-    dictionary restores the outputs; an unknown option is refused. On aligned data, unless
+    dictionary restores the outputs; an unknown option is refused. The last of these data come once
+    more with a context, which the method may ignore. On aligned data with a context, unless
     ``Method.traceable`` is False: `torch.compile` makes one graph, `torch.export` works, and both
     give the same outputs.
 
@@ -43,8 +44,10 @@ def assert_conforms(method: str, **options: Any) -> None:
     for spec in _specs(found):
         for aligned in (True, False):
             _check(method, replace(spec, aligned=aligned), options)
+    with_context = replace(_specs(found)[-1], aligned=True, context={"speaker": 4, "turn": 2})
+    _check(method, with_context, options)
     if found.traceable:
-        _check_tracing(method, replace(_specs(found)[-1], aligned=True), options)
+        _check_tracing(method, with_context, options)
     try:
         create(method, _specs(found)[0], **{**options, "no_such_option_": 1})
     except ConfigError:
@@ -56,7 +59,10 @@ def assert_conforms(method: str, **options: Any) -> None:
 def make_batch(
     spec: DataSpec, lengths: Sequence[int] | Mapping[str, Sequence[int]], *, seed: int = 0
 ) -> MultimodalBatch:
-    """Random features and targets for a spec; the same lengths for all modalities, or each its."""
+    """Random features, targets and context for a spec; one list of lengths, or each modality its.
+
+    The first sample's context is unknown.
+    """
     generator = torch.Generator().manual_seed(seed)
     per_modality = {
         m: torch.tensor(list(lengths[m] if isinstance(lengths, Mapping) else lengths))
@@ -75,7 +81,14 @@ def make_batch(
         targets = torch.randint(2, (count, spec.num_outputs), generator=generator).float()
     else:
         targets = torch.randn(count, spec.num_outputs, generator=generator).squeeze(1)
-    return MultimodalBatch(features, per_modality, targets, [str(k) for k in range(count)])
+    context = {
+        name: torch.randint(known, (count,), generator=generator)
+        for name, known in spec.context.items()
+    }
+    for index in context.values():
+        index[:1] = 0
+    ids = [str(k) for k in range(count)]
+    return MultimodalBatch(features, per_modality, targets, ids, context)
 
 
 def _specs(method: Method) -> list[DataSpec]:
@@ -95,6 +108,7 @@ def _specs(method: Method) -> list[DataSpec]:
 
 def _check(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
     where = f"{method} on {', '.join(spec.modalities)} ({spec.task}, aligned={spec.aligned})"
+    where += " with a context" if spec.context else ""
     torch.manual_seed(0)
     model = create(method, spec, **options)
     lengths = {
@@ -143,15 +157,17 @@ class _Plain(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, features: dict[str, Tensor], lengths: dict[str, Tensor]) -> Tensor:
-        return cast(Tensor, self.model(MultimodalBatch(features, lengths)))
+    def forward(
+        self, features: dict[str, Tensor], lengths: dict[str, Tensor], context: dict[str, Tensor]
+    ) -> Tensor:
+        return cast(Tensor, self.model(MultimodalBatch(features, lengths, context=context)))
 
 
 def _check_tracing(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
     where = f"{method} on {', '.join(spec.modalities)} ({spec.task}, aligned)"
     model = _Plain(create(method, spec, **options).eval())
     batch = make_batch(spec, [5, 3, 7])
-    inputs = (dict(batch.features), dict(batch.lengths))
+    inputs = (dict(batch.features), dict(batch.lengths), dict(batch.context))
     with torch.no_grad():
         reference = model(*inputs)
         torch.compiler.reset()
@@ -187,6 +203,7 @@ def _rows(batch: MultimodalBatch, rows: list[int]) -> MultimodalBatch:
         lengths=lengths,
         targets=None if batch.targets is None else batch.targets[rows],
         ids=[batch.ids[row] for row in rows],
+        context={name: index[rows] for name, index in batch.context.items()},
     )
 
 

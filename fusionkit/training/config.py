@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -19,11 +19,17 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
-    scheduler: Literal["none", "plateau", "onecycle", "cosine"] = Field(
+    scheduler: Literal["none", "plateau", "onecycle", "cosine", "step"] = Field(
         "none",
         description="plateau: halve after 2 epochs without a better validation loss, down to 1/20; "
-        "onecycle and cosine: over all steps of all epochs",
+        "onecycle and cosine: over all steps of all epochs; step: see step_epochs",
     )
+    step_epochs: int | tuple[int, ...] | None = Field(
+        None,
+        description="of scheduler=step: the rate is multiplied by step_factor every so many "
+        "epochs, or after each of these",
+    )
+    step_factor: float | None = Field(None, gt=0, lt=1, description="of scheduler=step")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
     clip_value: float | None = Field(
         None, gt=0, description="largest absolute value of a gradient's entries"
@@ -51,4 +57,24 @@ class TrainConfig(BaseModel):
     def _one_way_to_clip(self) -> TrainConfig:
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("clip_norm and clip_value exclude each other; set one to null")
+        return self
+
+    @field_validator("step_epochs")
+    @classmethod
+    def _epochs_in_order(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        epochs = (value,) if isinstance(value, int) else value
+        if epochs is not None and (not epochs or any(a >= b for a, b in zip((0, *epochs), epochs))):
+            raise ValueError("must be at least 1, and several in rising order")
+        return value
+
+    @model_validator(mode="after")
+    def _steps_of_the_step_schedule(self) -> TrainConfig:
+        given = [v is not None for v in (self.step_epochs, self.step_factor)]
+        if self.scheduler == "step" and not all(given):
+            raise ValueError("scheduler=step needs step_epochs and step_factor; set both")
+        if self.scheduler != "step" and any(given):
+            raise ValueError(
+                "step_epochs and step_factor are for scheduler=step, not for "
+                f"{self.scheduler}; set both to null"
+            )
         return self

@@ -36,7 +36,12 @@ class Trainer:
     def loss(self, batch: MultimodalBatch, objective: str | None, where: str) -> Tensor:
         """Loss of a batch; raises where it is not finite."""
         loss: Tensor = self.module(
-            batch.features, batch.lengths, batch.targets, batch.ids, objective=objective
+            batch.features,
+            batch.lengths,
+            batch.targets,
+            batch.ids,
+            objective=objective,
+            context=batch.context,
         )
         if not torch.isfinite(loss):
             kind = "training" if objective is None else f"auxiliary {objective!r}"

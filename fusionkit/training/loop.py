@@ -29,6 +29,7 @@ from fusionkit.training.checkpoint import (
 from fusionkit.training.config import TrainConfig
 from fusionkit.training.epoch import Trainer, train_epoch
 from fusionkit.training.objective import Schedule, TaskLoss, TrainingModule, build_optimizer
+from fusionkit.training.parameter_groups import main_parameters
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -72,18 +73,24 @@ def fit(
 
     Raises:
         UnknownNameError: no such value to monitor. FusionKitError: the loss is not finite.
+        PluginError: the method's auxiliary objectives or parameter groups cannot be.
     """
     higher = monitor_direction(config, higher_is_better)
     auxiliary = Auxiliary(method, model)
     loss = TaskLoss(dataset.spec, config)
     module, optimizer, *others = fabric.setup(
         TrainingModule(model, method, loss, auxiliary.objectives),
-        build_optimizer(auxiliary.main, config),
+        build_optimizer(main_parameters(method, model, auxiliary, config), config),
         *auxiliary.optimizers,
     )
     trainer = Trainer(fabric, module, optimizer, dict(zip(auxiliary.objectives, others)), auxiliary)
     loader = make_loader(dataset.train, config.batch_size, shuffle=True, seed=seed)
-    schedule = Schedule(optimizer.optimizer, config, math.ceil(len(loader) / config.accumulate))
+    schedule = Schedule(
+        optimizer.optimizer,
+        config,
+        math.ceil(len(loader) / config.accumulate),
+        [trainer.others[n].optimizer for n, o in auxiliary.objectives.items() if o.scheduled],
+    )
     memory = None if method.memory is None else method.memory(model)
     if memory is not None:
         memory.start(dataset.train.ids, torch.from_numpy(dataset.train.targets))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,10 @@ class TrainingModule(nn.Module):
         targets: Tensor,
         ids: list[str],
         objective: str | None = None,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Loss of one batch: the main one, or that of an auxiliary objective."""
-        batch = MultimodalBatch(features, lengths, targets, ids)
+        batch = MultimodalBatch(features, lengths, targets, ids, context or {})
         if objective is not None:
             return self.objectives[objective].loss(self.model, batch)
         if self.method.training_step is not None:
@@ -77,9 +79,14 @@ class TrainingModule(nn.Module):
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], config: TrainConfig
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: TrainConfig
 ) -> torch.optim.Optimizer:
-    """The optimizer that ``config.optimizer`` names (SGD with momentum 0.9)."""
+    """The optimizer that ``config.optimizer`` names (SGD with momentum 0.9).
+
+    Args:
+        parameters: to train, or groups of them as `torch.optim.Optimizer` takes; the rates of the
+            configuration are for what a group leaves open.
+    """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
@@ -89,44 +96,88 @@ def build_optimizer(
 
 
 class Schedule:
-    """A learning-rate schedule that is stepped in the right place whatever its kind."""
+    """A learning-rate schedule that is stepped in the right place whatever its kind.
+
+    The ratio between the rates of parameter groups stays what it is at the start.
+
+    Args:
+        optimizer: of the main loss. followers: others whose rate keeps its ratio to the first
+            group's of ``optimizer``.
+        steps_per_epoch: optimizer steps.
+    """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int
+        self,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        followers: Sequence[torch.optim.Optimizer] = (),
     ) -> None:
         steps = self._last_step = steps_per_epoch * config.epochs
-        rate = config.learning_rate
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self._optimizer, self._rate = optimizer, rates[0]
+        self._followers = [(other, other.param_groups[0]["lr"]) for other in followers]
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._per_step: torch.optim.lr_scheduler.LRScheduler | None = None
+        self._per_epoch: torch.optim.lr_scheduler.LRScheduler | None = None
         if config.scheduler == "plateau":
+            # eps=0: a group with a small rate is reduced as long as the others are.
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=0.5, patience=2, cooldown=2, min_lr=rate / 20
+                optimizer,
+                factor=0.5,
+                patience=2,
+                cooldown=2,
+                min_lr=[rate / 20 for rate in rates],
+                eps=0,
             )
         elif config.scheduler == "onecycle":
             self._per_step = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, max_lr=rate, total_steps=steps
+                optimizer, max_lr=rates, total_steps=steps
             )
         elif config.scheduler == "cosine":
             self._per_step = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        elif config.scheduler == "step":
+            self._per_epoch = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda epoch: _step_share(config, epoch)
+            )
+        self._follow()
 
     def after_step(self) -> None:
         """Call after every optimizer step."""
         # The rate after the very last step would belong to a step that never comes.
         if self._per_step is not None and self._per_step.last_epoch + 1 < self._last_step:
             self._per_step.step()
+            self._follow()
 
     def after_epoch(self, validation_loss: float) -> None:
         """Call after every validation."""
         if self._plateau is not None:
             self._plateau.step(validation_loss)
+        elif self._per_epoch is not None:
+            self._per_epoch.step()
+        self._follow()
 
     def state_dict(self) -> dict[str, object]:
-        """State for a checkpoint."""
-        scheduler = self._plateau or self._per_step
+        """State for a checkpoint; the rates themselves are in the optimizers'."""
+        scheduler = self._plateau or self._per_step or self._per_epoch
         return {} if scheduler is None else scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Continue from a checkpoint."""
-        scheduler = self._plateau or self._per_step
+        scheduler = self._plateau or self._per_step or self._per_epoch
         if scheduler is not None:
             scheduler.load_state_dict(state)
+
+    def _follow(self) -> None:
+        share = self._optimizer.param_groups[0]["lr"] / self._rate
+        for optimizer, rate in self._followers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+
+
+def _step_share(config: TrainConfig, epoch: int) -> float:
+    """Share of the learning rate after ``epoch`` epochs of ``scheduler=step``."""
+    assert config.step_epochs is not None and config.step_factor is not None
+    if isinstance(config.step_epochs, int):
+        return config.step_factor ** (epoch // config.step_epochs)
+    return config.step_factor ** sum(epoch >= drop for drop in config.step_epochs)

@@ -63,6 +63,11 @@ RECIPES: Mapping[str, Recipe] = {
             "deltas": True,
         },
     },
+    # Of `synthetic`: most of what can be known is in two modalities together and in neither alone.
+    "synergy": {
+        "train": {**_ONE_CYCLE, "epochs": 20, "learning_rate": 2e-3, "input_noise": 0.0},
+        "data": {"samples": 3000, "redundancy": 0.5, "uniqueness": 0.5, "synergy": 4.0},
+    },
     # The split is the file's; the monitored loss is the mean absolute error.
     "mmmo": {
         "train": {**_ONE_CYCLE, "epochs": 30, "learning_rate": 4e-3, "label_smoothing": 0.0},

@@ -105,6 +105,9 @@ class RunFolder:
                     raise TypeError(f"{key!r} is no {kind.__name__}")
             if content["data"]["source"] is not None:
                 _ = content["data"]["name"], content["data"]["config"], content["data"]["sha256"]
+            known = {name: len(values) + 1 for name, values in self.preparation.context.items()}
+            if known != self.spec.context:
+                raise ValueError("'preparation' does not fit the context of 'spec'")
             sizes = self.spec.modalities
             for part in (self.preparation.mean, self.preparation.std):
                 for modality, values in part.items():

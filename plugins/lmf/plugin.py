@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fusionkit import ConvertedCheckpoint, Method, hookimpl
@@ -12,7 +12,7 @@ from fusionkit_plugins.lmf.presets import PRESETS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fusionkit import DataSpec
+    from fusionkit import DataSpec, ParameterGroup
 
 _CITATION = """@inproceedings{liu2018efficient,
   title     = {Efficient Low-rank Multimodal Fusion With Modality-Specific Factors},
@@ -28,6 +28,12 @@ def _build(config: LMFConfig, spec: DataSpec) -> nn.Module:
     from fusionkit_plugins.lmf.model import LMF
 
     return LMF(config, spec)
+
+
+def _parameter_groups(model: nn.Module) -> Sequence[ParameterGroup]:
+    from fusionkit_plugins.lmf.model import parameter_groups
+
+    return parameter_groups(model)
 
 
 def _convert(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
@@ -48,6 +54,7 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             paper="Efficient Low-rank Multimodal Fusion With Modality-Specific Factors "
             "(Liu, Shen, Lakshminarasimhan, Liang, Zadeh, Morency; ACL 2018; arXiv 1806.00064)",
             citation=_CITATION,
+            parameter_groups=_parameter_groups,
             presets=PRESETS,
             convert_checkpoint=_convert,
         )

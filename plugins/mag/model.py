@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusionkit import ConfigError, DataSpec, MultimodalBatch
+from fusionkit import DataSpec, MultimodalBatch
 from fusionkit.nn import (
     AttentionPooling,
     ConvFrontend,
@@ -13,10 +13,10 @@ from fusionkit.nn import (
     LengthAwareRNN,
     pool,
     pooled_size,
-    resample,
 )
 from fusionkit_plugins.mag.config import MAGConfig
 from fusionkit_plugins.mag.gate import MultimodalAdaptationGate
+from fusionkit_plugins.mag.main_axis import main_modality, on_main_steps
 
 
 class MAG(nn.Module):
@@ -34,10 +34,7 @@ class MAG(nn.Module):
 
     def __init__(self, config: MAGConfig, spec: DataSpec) -> None:
         super().__init__()
-        self.main = config.main or next(iter(spec.modalities))
-        if self.main not in spec.modalities:
-            have = ", ".join(spec.modalities)
-            raise ConfigError(f"main: no modality {self.main!r} in the data ({have})")
+        self.config, self.main = config, main_modality(config.main, spec)
         self.aligned, size = spec.aligned, config.hidden_size
         others = {name: n for name, n in spec.modalities.items() if name != self.main}
         self.convolutions = nn.ModuleDict()
@@ -87,12 +84,9 @@ class MAG(nn.Module):
         features, lengths = dict(batch.features), dict(batch.lengths)
         for name, convolution in self.convolutions.items():
             features[name], lengths[name] = convolution(features[name], lengths[name])
-        main, steps = features[self.main], lengths[self.main]
-        others = {name: features[name] for name in self.gate.projections}
-        if not self.aligned:
-            others = {name: resample(x, lengths[name], steps) for name, x in others.items()}
-            main = main[:, : next(iter(others.values())).shape[1]]
-        return main if self.embedding is None else self.embedding(main), others, steps
+        main, others = on_main_steps(self.main, features, lengths, aligned=self.aligned)
+        embedded = main if self.embedding is None else self.embedding(main)
+        return embedded, others, lengths[self.main]
 
     def _pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         if self.pooling != "attention_max":

@@ -36,6 +36,11 @@ class MMLatchConfig(MethodConfig):
         0.2, ge=0, lt=1, description="between the layers of boom and downup masks"
     )
     mask_dropout: float = Field(0.2, ge=0, lt=1, description="on the averaged mask")
+    mask_scale: float = Field(
+        1.0,
+        gt=0,
+        description="of the masks (paper: 1, masks start at a half; ours: 2, they start at one)",
+    )
     mask_dropout_at_eval: bool = Field(
         False, description="keep the mask dropout on in evaluation (released code: true)"
     )

@@ -86,8 +86,8 @@ class MMLatch(nn.Module):
     def explain(self, batch: MultimodalBatch) -> dict[str, Tensor]:
         """The learnt masks by ``mask of MODALITY``: (B, T, D) in [0, 1], zero on padding.
 
-        T is the time axis that the model works on, and D the features that are masked: those of
-        the data, or the channels of the convolution in front.
+        They come before ``mask_scale``. T is the time axis that the model works on, and D the
+        features that are masked: those of the data, or the channels of the convolution in front.
 
         Raises:
             ConfigError: the model has no masks.
@@ -137,5 +137,6 @@ def _feedback(config: MMLatchConfig, sizes: Mapping[str, int]) -> TopDownFeedbac
         dropout=config.mask_rnn_dropout if recurrent else config.mask_mlp_dropout,
         mask_dropout=config.mask_dropout,
         mask_dropout_at_eval=config.mask_dropout_at_eval,
+        scale=config.mask_scale,
         aligned=True,  # `MMLatch._inputs` has brought all onto one time axis
     )

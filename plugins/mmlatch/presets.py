@@ -33,12 +33,13 @@ _SIZES: dict[str, Any] = {
 _RAW: dict[str, Any] = {"normalise": False, "nonfinite": "zero", "missing": "zeros"}
 
 # Ours, for sensor streams and features of few people: a convolution before the encoders; the
-# residual keeps the frames that the attention averages. Chosen on validation
-# people (docs/results.md).
+# residual keeps the frames that the attention averages, and the scale keeps masked inputs as large
+# as those of the first pass. Chosen on validation people (docs/results.md).
 _SENSORS: dict[str, Any] = {
     "hidden_size": 64,
     "frontend_size": 64,
     "residual": True,
+    "mask_scale": 2.0,
     "pooling": "max",
     "classifier_dropout": 0.3,
 }

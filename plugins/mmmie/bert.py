@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusionkit import ConfigError, DataError
+from fusionkit.nn import load_local_bert, token_ids
 from fusionkit.ops.lengths import within
 
 
@@ -31,18 +28,7 @@ class LocalBert(nn.Module):
 
     def __init__(self, folder: str, *, finetune: bool = False) -> None:
         super().__init__()
-        if find_spec("transformers") is None:
-            raise ConfigError(
-                "bert: the package 'transformers' is missing; pip install 'fusionkit-torch[bert]'"
-            )
-        if not Path(folder).is_dir():
-            raise ConfigError(f"bert: {folder!r} is no folder; give that of a local model")
-        auto: Any = import_module("transformers").AutoModel
-        try:
-            self.model: Any = auto.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"bert: no model can be read from {folder!r}: {error}") from error
-        self.model.float()
+        self.model: Any = load_local_bert(folder)
         self.finetune = finetune
         self.output_size: int = self.model.config.hidden_size
         self.words_size: int = self.model.get_input_embeddings().weight.shape[1]
@@ -60,19 +46,9 @@ class LocalBert(nn.Module):
         Raises:
             DataError: a valid entry is no id of the vocabulary, or the sequence is too long.
         """
-        most = getattr(self.model.config, "max_position_embeddings", None)
-        if most is not None and x.shape[1] > most:
-            raise DataError(f"bert: {x.shape[1]} tokens, the model takes at most {most}")
-        column = x[..., 0].masked_fill(~within(lengths, x.shape[1]), 0.0)
-        ids = column.long()
-        if not torch.compiler.is_compiling():
-            size = self.model.config.vocab_size
-            if bool(((ids != column) | (ids < 0) | (ids >= size)).any()):
-                raise DataError(
-                    f"bert: column 0 must hold token ids, whole numbers from 0 to {size - 1}; "
-                    "set data.normalise=false and train.input_noise=0"
-                )
-        return ids
+        config = self.model.config
+        most = getattr(config, "max_position_embeddings", None)
+        return token_ids(x, lengths, vocabulary=config.vocab_size, max_tokens=most)
 
     def words(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What the model reads: its word vectors (B, T, words_size), without gradient."""

@@ -60,7 +60,16 @@ class MMMIEConfig(MethodConfig):
     )
     identity: Literal["modality_position", "modality", "position"] | None = Field(
         "modality_position",
-        description="learnt vectors added to the tokens before the fusion; null: none",
+        description="learnt vectors of modality and step added to the tokens before the fusion; "
+        "null: neither",
+    )
+    identity_context: bool = Field(
+        True,
+        description="add learnt vectors of what data.context tells of a sample (speaker, "
+        "utterance), where it tells something",
+    )
+    identity_context_dropout: float = Field(
+        0.1, ge=0, lt=1, description="part of these that is made unknown in training"
     )
     max_positions: int = Field(
         512, ge=1, description="position vectors; later steps share the last"

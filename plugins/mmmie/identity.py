@@ -47,6 +47,34 @@ class IdentityEmbedding(nn.Module):
         return marked
 
 
+class ContextEmbedding(nn.Module):
+    """Sum of learnt vectors that say what is known of a sample as a whole, such as who speaks.
+
+    Args:
+        counts: name -> number of its indices, 0 for unknown. size: features of a token.
+        dropout: probability in [0, 1) that an index becomes 0 in training: the training data know
+            all of theirs, and the vector of the unknown would stay as it was drawn.
+    """
+
+    def __init__(self, counts: Mapping[str, int], size: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.names, self.dropout = tuple(counts), dropout
+        # A list: as keys of a module, some names that data may have are taken.
+        self.tables = nn.ModuleList(_table(count, size) for count in counts.values())
+
+    def forward(self, context: Mapping[str, Tensor]) -> Tensor:
+        """Name -> (B,) int64 to (B, 1, size)."""
+        vectors = []
+        for name, table in zip(self.names, self.tables):
+            index = context[name]
+            if self.training and self.dropout:
+                index = index.masked_fill(
+                    torch.rand(index.shape, device=index.device) < self.dropout, 0
+                )
+            vectors.append(table(index))
+        return torch.stack(vectors).sum(dim=0)[:, None]
+
+
 def join_sequences(sequences: Sequence[Tensor], lengths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The valid steps of several padded sequences one after the other, padding at the end.
 

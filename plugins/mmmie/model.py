@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -14,7 +14,11 @@ from fusionkit_plugins.mmmie.bert import LocalBert
 from fusionkit_plugins.mmmie.bounds import InputInformation, PairInformation
 from fusionkit_plugins.mmmie.config import MMMIEConfig
 from fusionkit_plugins.mmmie.encoders import ModalityEncoder
-from fusionkit_plugins.mmmie.identity import IdentityEmbedding, join_sequences
+from fusionkit_plugins.mmmie.identity import (
+    ContextEmbedding,
+    IdentityEmbedding,
+    join_sequences,
+)
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,12 @@ class Encoded:
 
     Args:
         tokens: modality -> (B, T_m, hidden_size). lengths: modality -> (B,).
+        context: of the batch, name -> (B,).
     """
 
     tokens: Mapping[str, Tensor]
     lengths: Mapping[str, Tensor]
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     def features(self) -> dict[str, Tensor]:
         """Modality -> (B, hidden_size): the mean token."""
@@ -68,6 +74,11 @@ class MMMIE(nn.Module):
                 position="position" in config.identity,
                 max_positions=config.max_positions,
             )
+        self.context = None
+        if config.identity_context and spec.context:
+            self.context = ContextEmbedding(
+                spec.context, hidden, dropout=config.identity_context_dropout
+            )
         self.fusion = TransformerEncoder(
             hidden,
             config.num_heads,
@@ -100,7 +111,7 @@ class MMMIE(nn.Module):
         tokens, lengths = {}, {}
         for name, encoder in self.encoders.items():
             tokens[name], lengths[name] = encoder(batch.features[name], batch.lengths[name])
-        return Encoded(tokens, lengths)
+        return Encoded(tokens, lengths, batch.context)
 
     def inputs(self, batch: MultimodalBatch) -> dict[str, Tensor]:
         """Modality -> the vector that stands for its input."""
@@ -112,6 +123,9 @@ class MMMIE(nn.Module):
     def predict(self, encoded: Encoded) -> Tensor:
         """Outputs (B, num_outputs) from the tokens."""
         tokens = encoded.tokens if self.identity is None else self.identity(encoded.tokens)
+        if self.context is not None:
+            whole = self.context(encoded.context)
+            tokens = {name: x + whole for name, x in tokens.items()}
         names = list(tokens)
         joined, lengths = join_sequences(
             [tokens[name] for name in names], [encoded.lengths[name] for name in names]

@@ -26,7 +26,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no-maximisation": {"maximise": None},
     "no-minimisation": {"minimise": None},
     "task-loss-only": {"maximise": None, "minimise": None},
-    "no-identity": {"identity": None},
+    "no-identity": {"identity": None, "identity_context": False},
     "no-modality-identity": {"identity": "position"},
     "no-position-identity": {"identity": "modality"},
     "no-fusion-transformer": {"fusion_layers": 0},

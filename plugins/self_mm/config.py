@@ -56,12 +56,35 @@ class SelfMMConfig(MethodConfig):
         description="largest distance of a label from neutral (paper: 3); null: the largest among "
         "the training targets",
     )
+    learning_rates: dict[str, float] = Field(
+        default_factory=dict,
+        description="of a modality's encoder, or of `other` (all that has none here), relative to "
+        "train.learning_rate: {modality: factor}",
+    )
+    weight_decays: dict[str, float] = Field(
+        default_factory=dict,
+        description="the same for the weight decay, not relative; train.weight_decay elsewhere",
+    )
 
     @field_validator("recurrent_size", "vector_size", "head_size")
     @classmethod
     def _positive(cls, value: Sizes) -> Sizes:
         if any(v < 1 for v in (value.values() if isinstance(value, dict) else [value])):
             raise ValueError("must be at least 1")
+        return value
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _above_zero(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(v <= 0 for v in value.values()):
+            raise ValueError("must be above 0")
+        return value
+
+    @field_validator("weight_decays")
+    @classmethod
+    def _not_negative(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(v < 0 for v in value.values()):
+            raise ValueError("must be at least 0")
         return value
 
     @field_validator("frontend_kernel")

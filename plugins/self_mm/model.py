@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout, per_modality, pool
+from fusionkit import ConfigError, DataSpec, MultimodalBatch, ParameterGroup
+from fusionkit.nn import Dropout, check_modalities, per_modality, pool
 from fusionkit.nn.tensor_fusion import RecurrentSubNetwork, SequenceSubNetwork
 from fusionkit_plugins.self_mm.config import SelfMMConfig
 from fusionkit_plugins.self_mm.labels import FUSION, UnimodalLabels
+
+OTHER = "other"
+"""In ``learning_rates`` and ``weight_decays`` beside the modalities: all that has none there."""
 
 
 class Precomputed(nn.Module):
@@ -63,11 +67,13 @@ class SelfMM(nn.Module):
         config: sizes and options. spec: modalities and outputs.
 
     Raises:
-        ConfigError: the options name a modality that the data lack.
+        ConfigError: the options name a modality that the data lack, or give a rate to an encoder
+            that has no parameters.
     """
 
     def __init__(self, config: SelfMMConfig, spec: DataSpec) -> None:
         super().__init__()
+        self.learning_rates, self.weight_decays = config.learning_rates, config.weight_decays
         main = config.main or next(iter(spec.modalities))
         if main not in spec.modalities:
             have = ", ".join(spec.modalities)
@@ -98,6 +104,8 @@ class SelfMM(nn.Module):
                 encoder.output_size, heads[name], spec.num_outputs, config.head_dropout
             )
             total += encoder.output_size
+        _check_groups("learning_rates", config.learning_rates, self.encoders)
+        _check_groups("weight_decays", config.weight_decays, self.encoders)
         self.fusion_head = Head(total, config.fusion_size, spec.num_outputs, config.head_dropout)
         self.memory = UnimodalLabels(
             {FUSION: config.fusion_size, **heads},
@@ -122,3 +130,25 @@ class SelfMM(nn.Module):
 
     def _vectors(self, batch: MultimodalBatch) -> list[Tensor]:
         return [e(batch.features[name], batch.lengths[name]) for name, e in self.encoders.items()]
+
+
+def _check_groups(field: str, values: Mapping[str, float], encoders: nn.ModuleDict) -> None:
+    named = [name for name in values if name != OTHER]
+    check_modalities(field, named, list(encoders))
+    for name in named:
+        if next(encoders[name].parameters(), None) is None:
+            raise ConfigError(
+                f"{field}: {name!r} comes encoded, there is nothing to train; leave it out"
+            )
+
+
+def parameter_groups(model: nn.Module) -> Sequence[ParameterGroup]:
+    """The encoders that ``learning_rates`` or ``weight_decays`` name; `OTHER` is all the rest."""
+    network = cast(SelfMM, model)
+    rates, decays = network.learning_rates, network.weight_decays
+    named = dict.fromkeys([*rates, *decays])
+    parts = {name: list(network.encoders[name].parameters()) for name in named if name != OTHER}
+    if OTHER in named:
+        taken = {p for part in parts.values() for p in part}
+        parts[OTHER] = [p for p in network.parameters() if p not in taken]
+    return [ParameterGroup(n, part, rates.get(n, 1.0), decays.get(n)) for n, part in parts.items()]

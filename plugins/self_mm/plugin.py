@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fusionkit import ConvertedCheckpoint, Method, TrainingMemory, hookimpl
 from fusionkit_plugins.self_mm.config import SelfMMConfig
-from fusionkit_plugins.self_mm.presets import PRESETS
+from fusionkit_plugins.self_mm.presets import PRESETS, TRAIN_DEFAULTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fusionkit import DataSpec, MultimodalBatch
+    from fusionkit import DataSpec, MultimodalBatch, ParameterGroup
     from fusionkit_plugins.self_mm.model import SelfMM
 
 _CITATION = """@inproceedings{yu2021learning,
@@ -37,6 +37,12 @@ def _training_step(
     from fusionkit_plugins.self_mm.objective import training_step
 
     return training_step(cast("SelfMM", model), batch, task_loss)
+
+
+def _parameter_groups(model: nn.Module) -> Sequence[ParameterGroup]:
+    from fusionkit_plugins.self_mm.model import parameter_groups
+
+    return parameter_groups(model)
 
 
 def _memory(model: nn.Module) -> TrainingMemory:
@@ -64,9 +70,10 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             citation=_CITATION,
             tasks=frozenset({"regression"}),
             training_step=_training_step,
+            parameter_groups=_parameter_groups,
             memory=_memory,
             presets=PRESETS,
-            train_defaults=PRESETS["mosi"]["train"],
+            train_defaults=TRAIN_DEFAULTS,
             convert_checkpoint=_convert,
         )
     )

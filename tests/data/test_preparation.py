@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,36 @@ def test_specs_before_and_after(deltas: bool, size: int) -> None:
     prepared = preparation.prepared_spec(raw)
     assert prepared.modalities["a"] == size
     assert preparation.raw_spec(prepared) == raw
+
+
+def test_context_becomes_indices_and_back(store: SequenceStore) -> None:
+    raw = replace(store, context={"turn": np.array([10, 9, 10]), "who": np.array(["b", "", "a"])})
+    fitted = Preparation.fit(raw, normalise=False)
+    assert fitted.mean == {}
+    preparation = Preparation.from_json(json.loads(json.dumps(fitted.to_json())))
+    assert preparation.context == fitted.context == {"turn": ("9", "10"), "who": ("a", "b")}
+    prepared = preparation.apply(raw)
+    assert {n: v.tolist() for n, v in prepared.context.items()} == {
+        "turn": [2, 1, 2],
+        "who": [2, 0, 1],
+    }
+    other = replace(store, context={"turn": np.array(["10", "11", "9"]), "else": np.arange(3)})
+    assert {n: v.tolist() for n, v in preparation.apply(other).context.items()} == {
+        "turn": [2, 0, 1],
+        "who": [0, 0, 0],
+    }
+    again = preparation.apply(preparation.invert(prepared))
+    assert all(np.array_equal(again.context[n], v) for n, v in prepared.context.items())
+    spec = DataSpec({"a": 2}, "regression", 1)
+    known = preparation.prepared_spec(spec)
+    assert known.context == {"turn": 3, "who": 3}
+    assert preparation.raw_spec(known) == spec
+
+
+def test_runs_from_before_there_was_a_context(store: SequenceStore) -> None:
+    content = Preparation.fit(store).to_json()
+    del content["context"]
+    assert Preparation.from_json(content).apply(store).context == {}
 
 
 def test_centring_takes_the_mean_of_each_sample_away() -> None:

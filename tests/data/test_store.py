@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,20 @@ def test_select_keeps_order_and_everything_of_a_sample(store: SequenceStore) -> 
     empty = store.select([])
     assert len(empty) == 0
     assert empty.features["a"].shape == (0, 2)
+
+
+def test_context_stays_with_its_samples(store: SequenceStore) -> None:
+    known = replace(store, context={"speaker": np.array([4, 0, 9])})
+    batch = known.select([2, 0]).batch([1, 0, 1])
+    assert batch.ids == ["x", "z", "x"]
+    for same in (batch, batch.to("cpu", torch.float16), batch.as_padded()):
+        assert same.context["speaker"].tolist() == [4, 9, 4]
+        assert same.context["speaker"].dtype == torch.int64
+    assert batch.to("meta").context["speaker"].is_meta
+    assert store.batch([0]).context == {}
+    shuffled = replace(store, context={"speaker": np.array([0, 4, 9])})
+    assert len({store.sha256(), known.sha256(), shuffled.sha256()}) == 3
+    assert known.select([0, 1, 2]).sha256() == known.sha256()
 
 
 def test_hash_depends_on_content_and_order(store: SequenceStore) -> None:

@@ -54,8 +54,9 @@ def made(**options: Any) -> tuple[Any, Encoders]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("own", [False, True])
-def test_aligned_passes_by_hand(kind: MaskKind, own: bool) -> None:
-    feedback, encoders = made(kind=kind, includes_own=own, aligned=True)
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_aligned_passes_by_hand(kind: MaskKind, own: bool, scale: float) -> None:
+    feedback, encoders = made(kind=kind, includes_own=own, scale=scale, aligned=True)
     inputs, lengths = sequences(ALIGNED)
     output = feedback(encoders, inputs, lengths)
     first = encoders(inputs)
@@ -68,7 +69,7 @@ def test_aligned_passes_by_hand(kind: MaskKind, own: bool) -> None:
             for gate, h in zip(gates, sources)
         ]
         mask = torch.stack([z.sigmoid() for z in logits]).mean(dim=0)
-        want = inputs[name] * mask
+        want = scale * inputs[name] * mask
         assert torch.allclose(encoders.seen[1][name], want, atol=1e-6), name
         assert torch.allclose(output[name], encoders[name](want).tanh(), atol=1e-6)
         shown = feedback.masks(first, lengths)[name]

@@ -20,6 +20,7 @@ from fusionkit.registry import (
     registry,
 )
 from fusionkit.registry.manager import Registered
+from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.config import TrainConfig
 
 OPTIONS: dict[str, Any] = {"data": "synthetic", "data_options": {"samples": 120}}
@@ -144,6 +145,18 @@ def test_a_resumed_run_has_the_same_optimizers_and_memory(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.parametrize(("scheduled", "rate"), [(True, 1e-3), (False, 0.1)])
+def test_a_scheduled_objective_follows_the_main_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, rate: float
+) -> None:
+    use(monkeypatch, objective(scheduled=scheduled))
+    train = {"epochs": 2, "scheduler": "step", "step_epochs": 1, "step_factor": 0.1}
+    result = fk.train("toy", out=tmp_path / "run", train=train, **OPTIONS)
+    assert result.history[-1]["learning_rate"] == pytest.approx(1e-5)
+    state = load_checkpoint(tmp_path / "run" / "checkpoints")[1]["auxiliary"]["fit"]
+    assert state["param_groups"][0]["lr"] == pytest.approx(rate)
+
+
 def test_shared_and_doubled_objectives_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +193,4 @@ def _training_samples() -> int:
 
 
 def _weights(run: Path) -> dict[str, Tensor]:
-    from fusionkit.training.checkpoint import load_checkpoint
-
     return load_checkpoint(run / "checkpoints")[0]

@@ -55,7 +55,7 @@ def test_unknown_recipe() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_fit_the_harness(name: str) -> None:
-    data = "npz" if "data" in find_recipe(name) else "watch"
+    data = {"watch": "watch", "default": "watch", "synergy": "synthetic"}.get(name, "npz")
     settings("unimodal", data, path="x.npz" if data == "npz" else None, recipe=name)
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from fusionkit.data.assemble import assemble_dataset
 from fusionkit.data.dataset import MultimodalDataset, Split
+from fusionkit.data.formats.context import choose_context
 from fusionkit.data.formats.npz_file import (
     Arrays,
     as_frames,
@@ -79,6 +80,11 @@ class NpzConfig(DataConfig):
         0.2, gt=0, lt=1, description="part to test on, where the file has no group and no split"
     )
     split_seed: int = Field(0, ge=0, description="seed of the drawn samples")
+    context: tuple[str, ...] = Field(
+        (),
+        description="arrays that say something of each sample as a whole, such as who speaks, for "
+        "methods that use it; values that training lacks are unknown",
+    )
 
 
 def load_npz(config: NpzConfig) -> MultimodalDataset:
@@ -106,6 +112,7 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         where=f"{where}: target {target!r}",
     )
     group = _column(config.group, "group", GROUP_NAMES, arrays, count, where)
+    context = choose_context(config.context, arrays, modalities, target, where)
     features = {m: as_frames(arrays[m]) for m in modalities}
     store = SequenceStore(
         features=features,
@@ -113,6 +120,7 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         targets=targets.values,
         ids=_ids(arrays, count),
         groups=None if group is None else arrays[group],
+        context=context,
     )
     first = lengths[modalities[0]]
     spec = DataSpec(

@@ -17,7 +17,7 @@ from fusionkit.data.formats.npz_file import (
     read_lengths,
     read_npz,
 )
-from fusionkit.data.preparation import Preparation
+from fusionkit.data.preparation import Preparation, unknown_context
 from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
@@ -34,11 +34,14 @@ def read_samples(
 
     For each modality the file holds one of: (sum of lengths, D) frames with ``NAME_len`` (N,);
     padded (N, T, D) with ``NAME_len`` (N,); or a single sample (T, D). An array ``id`` (N,) names
-    the samples; without it they are called after the file.
+    the samples; without it they are called after the file. What the training data tell of samples
+    as a whole (`DataSpec.context`) stands in (N,) arrays of the same names; without them, and for
+    values that training lacks, it is unknown.
 
     Args:
         spec: of the trained model, that is, of prepared data.
-        preparation: of the training data. nonfinite: see `DataConfig`; repairs are warnings.
+        preparation: of the training data. nonfinite: see `DataConfig`; repairs and what is unknown
+            are warnings.
 
     Raises:
         DataError: a modality is missing or of a wrong shape, or the samples are unusable.
@@ -60,6 +63,7 @@ def read_samples(
         lengths={m: lengths for m, (_, lengths) in ragged.items()},
         targets=None,
         ids=_ids(arrays, count, path),
+        context={name: np.atleast_1d(arrays[name]) for name in spec.context if name in arrays},
     )
     return prepare_samples(store, spec, preparation, where=where, nonfinite=nonfinite)
 
@@ -87,14 +91,15 @@ def prepare_samples(
         nonfinite=nonfinite,
         missing=preparation.missing,
     )
-    for line in repairs:
+    prepared = preparation.apply(store)
+    for line in [*repairs, *unknown_context(prepared, where)]:
         warnings.warn(line, stacklevel=2)
-    return preparation.apply(store)
+    return prepared
 
 
 def write_samples(path: Path, store: SequenceStore) -> None:
     """Write raw sequences as `read_samples` takes them."""
-    arrays: dict[str, NDArray[np.generic]] = {"id": np.asarray(store.ids)}
+    arrays: dict[str, NDArray[np.generic]] = {"id": np.asarray(store.ids), **store.context}
     for modality, flat in store.features.items():
         arrays[modality] = flat
         arrays[lengths_name(modality)] = store.lengths[modality]

@@ -104,7 +104,11 @@ class MSAFNTUConfig(VideoFusionConfig):
         "or a step for the RGB network, a fresh forward pass and a step for the skeleton network, "
         "as the released code does",
     )
-    rgb_learning_rate: float = Field(1e-4, gt=0, description="of the RGB step of loss=alternating")
+    rgb_learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        description="of the RGB step of loss=alternating; train.scheduler acts on it too",
+    )
     rgb_weight_decay: float = Field(1e-4, ge=0, description="of the RGB step of loss=alternating")
     augment: bool = Field(True, description="in training use a random part of each sequence")
 

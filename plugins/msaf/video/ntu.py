@@ -123,7 +123,8 @@ def training_step(model: nn.Module, batch: MultimodalBatch, task_loss: TaskLoss)
 def auxiliary(model: nn.Module) -> Sequence[AuxiliaryObjective]:
     """The RGB step of ``loss=alternating``: its network and both fusions, before the other step.
 
-    The released code has the fusions in both optimizers; here the RGB step alone moves them.
+    The schedule acts on both steps. The released code has the fusions in both optimizers; here the
+    RGB step alone moves them.
     """
     if cast(MSAFNTU, model).config.loss != "alternating":
         return ()
@@ -134,6 +135,7 @@ def auxiliary(model: nn.Module) -> Sequence[AuxiliaryObjective]:
             loss=_rgb_loss,
             learning_rate=cast(MSAFNTU, model).config.rgb_learning_rate,
             weight_decay=cast(MSAFNTU, model).config.rgb_weight_decay,
+            scheduled=True,
         ),
     )
 

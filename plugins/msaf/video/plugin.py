@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fusionkit import ConvertedCheckpoint, Method, hookimpl
 from fusionkit_plugins.msaf.video.config import MSAFNTUConfig, MSAFRavdessConfig
-from fusionkit_plugins.msaf.video.presets import NTU_PRESETS, RAVDESS_PRESETS
+from fusionkit_plugins.msaf.video.presets import (
+    NTU_PRESETS,
+    NTU_TRAIN_DEFAULTS,
+    RAVDESS_PRESETS,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,7 +89,7 @@ def fusionkit_register_methods(register: Callable[[Any], None]) -> None:
             roles=("rgb", "skeleton"),
             training_step=_ntu_step,
             auxiliary=_ntu_auxiliary,
-            train_defaults=NTU_PRESETS["ntu60"]["train"],
+            train_defaults=NTU_TRAIN_DEFAULTS,
             presets=NTU_PRESETS,
         )
     )

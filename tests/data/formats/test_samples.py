@@ -84,6 +84,41 @@ def test_samples_get_the_preparation_of_training(tmp_path: Path) -> None:
     assert store.sha256() == preparation.apply(raw).sha256()
 
 
+def _known() -> tuple[DataSpec, Preparation]:
+    preparation = Preparation(context={"speaker": ("anna", "bo"), "turn": ("1", "2")})
+    return preparation.prepared_spec(_SPEC), preparation
+
+
+def test_context_is_read_as_training_numbered_it(tmp_path: Path) -> None:
+    arrays = _flat_file(speaker=np.array(["bo", "anna"]), turn=np.array([1, 2], np.uint8))
+    np.savez(tmp_path / "new.npz", **arrays)
+    store = read_samples(tmp_path / "new.npz", *_known())
+    assert store.context["speaker"].tolist() == [2, 1]
+    assert store.context["turn"].tolist() == [1, 2]
+    single: dict[str, Any] = {"audio": np.ones((5, 2)), "text": np.ones((7, 3))}
+    np.savez(tmp_path / "new.npz", turn=2, speaker="bo", **single)
+    assert read_samples(tmp_path / "new.npz", *_known()).context["speaker"].tolist() == [2]
+
+
+def test_without_it_the_context_is_unknown(tmp_path: Path) -> None:
+    np.savez(tmp_path / "new.npz", **_flat_file(speaker=np.array(["bo", "cy"])))
+    with pytest.warns(UserWarning) as caught:
+        store = read_samples(tmp_path / "new.npz", *_known())
+    assert store.context["speaker"].tolist() == [2, 0]
+    assert store.context["turn"].tolist() == [0, 0]
+    assert [str(w.message).split(" is ")[0] for w in caught] == [
+        f"{tmp_path / 'new.npz'}: context 'speaker' of 1 of 2 samples",
+        f"{tmp_path / 'new.npz'}: context 'turn' of 2 of 2 samples",
+    ]
+
+
+@pytest.mark.parametrize("wrong", [np.ones(2), np.arange(3), np.ones((2, 1), int)])
+def test_wrong_context_of_samples(tmp_path: Path, wrong: Any) -> None:
+    np.savez(tmp_path / "new.npz", **_flat_file(turn=wrong))
+    with pytest.raises(DataError, match=r"new\.npz: context 'turn' is .* for 2 samples; give one"):
+        read_samples(tmp_path / "new.npz", *_known())
+
+
 @pytest.mark.parametrize(
     ("arrays", "field", "fix"),
     [

@@ -12,7 +12,7 @@ from fusionkit import ConfigError, DataSpec, MultimodalBatch
 from fusionkit.testing import make_batch
 from fusionkit.training.config import TrainConfig
 from fusionkit_plugins.lmf.config import LMFConfig
-from fusionkit_plugins.lmf.model import LMF
+from fusionkit_plugins.lmf.model import LMF, parameter_groups
 from fusionkit_plugins.lmf.presets import PRESETS
 
 SPEC = DataSpec({"text": 3, "audio": 4, "vision": 2}, "classification", 3)
@@ -57,7 +57,19 @@ def test_padding_counts_only_as_released() -> None:
         assert (released(batch) - released(longer)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("options", [{"rank": 0}, {"hidden_size": 0}, {"post_fusion_size": 3}])
+def test_the_factors_have_their_rate_only_where_it_is_asked_for() -> None:
+    assert not parameter_groups(build())
+    model = build(factor_learning_rate=0.25)
+    (group,) = parameter_groups(model)
+    assert (group.learning_rate, group.weight_decay) == (0.25, None)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert [names[id(p)] for p in group.parameters] == [f"fusion.factors.{k}" for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rank": 0}, {"hidden_size": 0}, {"post_fusion_size": 3}, {"factor_learning_rate": 0.0}],
+)
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LMFConfig(**options)

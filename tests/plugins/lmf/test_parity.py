@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from fusionkit import CheckpointError, DataSpec
+from fusionkit.registry import registry
+from fusionkit.training.auxiliary import Auxiliary
+from fusionkit.training.config import TrainConfig
+from fusionkit.training.objective import build_optimizer
+from fusionkit.training.parameter_groups import main_parameters
 from fusionkit_plugins.lmf.checkpoint import convert
 from fusionkit_plugins.lmf.config import LMFConfig
 from fusionkit_plugins.lmf.model import LMF
@@ -47,6 +53,36 @@ def test_trajectory(golden_case: Path) -> None:
     built = build(golden)
     assert isinstance(built.module, LMF)
     check_trajectory(golden, built, loss(golden, built), optimizer(golden, built.module))
+
+
+@pytest.mark.golden("lmf*.npz")
+def test_the_option_gives_the_released_groups(golden_case: Path) -> None:
+    golden = Golden(golden_case, torch.float64)
+    model = build(golden).module
+    assert isinstance(model, LMF)
+    wanted = options_by_name(model, optimizer(golden, model))
+    base, decay = golden.meta["optimizer"]["lr"], golden.meta["optimizer"]["weight_decay"]
+    assert {rate for rate, _ in wanted.values()} == {3e-3, base}
+    model.factor_learning_rate = 3e-3 / base
+    method, config = (
+        registry().get("method", "lmf"),
+        TrainConfig(learning_rate=base, weight_decay=decay),
+    )
+    groups = main_parameters(method, model, Auxiliary(method, model), config)
+    found = options_by_name(model, build_optimizer(groups, config))
+    assert all(found[name] == pytest.approx(wanted[name]) for name in wanted)
+
+
+def options_by_name(
+    module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of every parameter."""
+    found = {
+        parameter: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {name: found[p] for name, p in module.named_parameters()}
 
 
 @pytest.mark.golden("lmf*.npz")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkit import ConfigError, DataError, DataSpec, MultimodalBatch
-from fusionkit_plugins.mmmie import bert as bert_module
+from fusionkit.nn import local_bert
 from fusionkit_plugins.mmmie.bert import LocalBert
 from fusionkit_plugins.mmmie.config import MMMIEConfig
 from fusionkit_plugins.mmmie.model import MMMIE
@@ -153,6 +153,6 @@ def test_a_folder_without_model(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bert_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(local_bert, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"'transformers' is missing; pip install"):
         LocalBert(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,13 +122,15 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 def test_every_ablation_takes_a_part_away() -> None:
-    whole = model()
-    full = dict(whole.named_parameters())
-    for name, options in ABLATIONS.items():
-        smaller = model(**options)
-        left = dict(smaller.named_parameters())
-        assert set(left) < set(full), name
-        assert smaller(batch()).shape == (3, 3)
+    spec = replace(SPEC, context={"speaker": 3})
+    for data in (SPEC, spec):
+        full = set(dict(model(data).named_parameters()))
+        for name, options in ABLATIONS.items():
+            smaller = model(data, **options)
+            assert set(dict(smaller.named_parameters())) < full, name
+            assert smaller(batch(data)).shape == (3, 3)
+    bare = model(spec, **ABLATIONS["no-identity"])
+    assert bare.identity is None and bare.context is None
     assert model(**ABLATIONS["no-maximisation"]).maximised is None
     assert model(**ABLATIONS["no-minimisation"]).minimised is None
     assert not model(**ABLATIONS["no-fusion-transformer"]).fusion.layers

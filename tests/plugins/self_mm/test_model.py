@@ -20,7 +20,7 @@ from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.config import TrainConfig
 from fusionkit_plugins.self_mm.config import SelfMMConfig
 from fusionkit_plugins.self_mm.labels import FUSION
-from fusionkit_plugins.self_mm.model import SelfMM
+from fusionkit_plugins.self_mm.model import SelfMM, parameter_groups
 from fusionkit_plugins.self_mm.objective import training_step
 from fusionkit_plugins.self_mm.plugin import fusionkit_register_methods
 from fusionkit_plugins.self_mm.presets import PRESETS
@@ -91,10 +91,62 @@ def test_unimodal_losses_begin_in_the_second_epoch() -> None:
         assert all(not x.requires_grad for x in model.memory.state_dict().values())
 
 
+def test_groups_by_modality_and_all_the_rest() -> None:
+    assert not parameter_groups(build())
+    rates, decays = {"vision": 0.1, "other": 2.0}, {"audio": 0.3, "vision": 0.0}
+    model = build(learning_rates=rates, weight_decays=decays)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {group.name: group for group in parameter_groups(model)}
+    options = {name: (group.learning_rate, group.weight_decay) for name, group in found.items()}
+    assert options == {"vision": (0.1, 0.0), "other": (2.0, None), "audio": (1.0, 0.3)}
+    parts = {
+        name: {names[id(p)].rsplit(".", 2)[0] for p in group.parameters}
+        for name, group in found.items()
+    }
+    assert parts == {
+        "vision": {"encoders.vision"},
+        "audio": {"encoders.audio"},
+        "other": {"heads.text", "heads.audio", "heads.vision", "fusion_head"},
+    }
+    assert sum(len(list(group.parameters)) for group in found.values()) == len(names)
+
+
+@pytest.mark.parametrize("field", ["learning_rates", "weight_decays"])
+def test_groups_without_parameters(field: str) -> None:
+    sound: dict[str, Any] = {field: {"sound": 1.0}}
+    text: dict[str, Any] = {field: {"text": 1.0}}
+    with pytest.raises(ConfigError, match=f"{field}: no modality 'sound' in the data"):
+        build(**sound)
+    with pytest.raises(ConfigError, match=f"{field}: 'text' comes encoded, there is nothing"):
+        build(**text)
+    (group,) = parameter_groups(build(encoder="conv_bilstm", **text))
+    assert list(group.parameters)
+
+
+def test_a_quarter_of_the_decay_on_the_mean_is_the_released_step() -> None:
+    train = PRESETS["released"]["train"]
+    batches, decay = train["accumulate"], train["weight_decay"]
+    audio = PRESETS["released"]["model"]["weight_decays"]["audio"]
+    assert (batches * decay, batches * audio) == (1e-3, 0.01)
+    found = []
+    for scale, own in ((batches, batches * decay), (1, decay)):
+        weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+        optimizer = torch.optim.Adam([weight], lr=0.1, weight_decay=own)
+        for gradient in torch.tensor([[1e-3, -1e-3, 2e-4]] * 5, dtype=torch.float64):
+            weight.grad = scale * gradient
+            optimizer.step()
+        found.append(weight.detach())
+    assert torch.allclose(found[0], found[1], rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"label_range": 0}, {"vector_size": 0}, {"frontend_kernel": 4}, {"labels": "paper"}],
-)
+    [
+        {"label_range": 0}, {"vector_size": 0}, {"frontend_kernel": 4}, {"labels": "paper"},
+        {"learning_rates": {"audio": 0}}, {"learning_rates": {"audio": float("nan")}},
+        {"weight_decays": {"audio": -0.1}},
+    ],
+)  # fmt: skip
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SelfMMConfig(**options)

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionkit import CheckpointError, DataSpec
+from fusionkit.registry import registry
+from fusionkit.training.auxiliary import Auxiliary
+from fusionkit.training.config import TrainConfig
+from fusionkit.training.objective import build_optimizer
+from fusionkit.training.parameter_groups import main_parameters
 from fusionkit_plugins.self_mm.checkpoint import convert
 from fusionkit_plugins.self_mm.config import SelfMMConfig
 from fusionkit_plugins.self_mm.labels import FUSION
 from fusionkit_plugins.self_mm.model import SelfMM
+from fusionkit_plugins.self_mm.presets import PRESETS
 
 from golden import Golden, assert_close, check_outputs_and_gradients, check_trajectory
 from selfmm_golden import FILES, MODES, build, memory, optimizer, own_losses, sizes, total_loss
@@ -34,6 +40,42 @@ def test_trajectory(golden_case: Path) -> None:
     golden = Golden(golden_case, torch.float64)
     built = build(golden)
     check_trajectory(golden, built, total_loss(golden, built), optimizer(golden, built))
+
+
+@pytest.mark.golden("selfmm_model*.npz")
+def test_the_preset_gives_the_released_groups(golden_case: Path) -> None:
+    golden = Golden(golden_case, torch.float64)
+    built = build(golden)
+    wanted = options_by_name(built.module, optimizer(golden, built))
+    preset = PRESETS["released"]
+    model, config = preset["model"], TrainConfig(**preset["train"])
+    network = SelfMM(
+        SelfMMConfig(
+            main=model["main"],
+            learning_rates=model["learning_rates"],
+            weight_decays=model["weight_decays"],
+        ),
+        DataSpec(sizes(golden), "regression", 1),
+    )
+    method = registry().get("method", "self_mm")
+    groups = main_parameters(method, network, Auxiliary(method, network), config)
+    found = options_by_name(network, build_optimizer(groups, config))
+    assert set(found) == set(wanted)
+    for name, (rate, decay) in wanted.items():
+        # The files have five times the released rates; a mean of four gradients a quarter of decay.
+        assert found[name] == pytest.approx((rate / 5, decay / config.accumulate)), name
+
+
+def options_by_name(
+    module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of every parameter."""
+    found = {
+        parameter: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {name: found[p] for name, p in module.named_parameters()}
 
 
 @pytest.mark.golden("selfmm_loss*.npz")

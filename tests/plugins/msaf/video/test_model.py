@@ -228,6 +228,7 @@ def test_alternating_steps_share_all_parameters_between_them() -> None:
     rest = {name.split(".")[0] for name, p in model.named_parameters() if p not in own}
     assert (names, rest) == ({"rgb", "fusions"}, {"skeleton"})
     assert (objective.learning_rate, objective.weight_decay) == (0.3, 1e-4)
+    assert objective.scheduled
     with pytest.raises(ConfigError, match="alternating is for classification"):
         ntu("regression", loss="alternating")
 
@@ -255,7 +256,8 @@ def test_presets_are_valid() -> None:
         RavdessConfig(path=".", **preset["data"])
     for preset in NTU_PRESETS.values():
         MSAFNTUConfig(**preset.get("model", {}))
-        TrainConfig(**preset["train"])
+        train = TrainConfig(**preset["train"])
+        assert (train.scheduler, train.step_epochs, train.step_factor) == ("step", (5, 20), 0.1)
         NTUConfig(path=".", **preset["data"])
 
 
