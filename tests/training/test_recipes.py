@@ -12,7 +12,7 @@ import pytest
 from fusionkit.errors import UnknownNameError
 from fusionkit.registry import Method, registry
 from fusionkit.training.config import TrainConfig
-from fusionkit.training.recipes import RECIPES, find_recipe
+from fusionkit.training.recipes import RECIPES
 from fusionkit.training.settings import Settings, parse_overrides, resolve
 
 
