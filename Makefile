@@ -23,6 +23,7 @@ demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the 
 
 test: $(VENV)/.installed  ## run the test suite against the installed package
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal tests
+	TRITON_INTERPRET=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -k triton tests/ops
 	$(BIN)/pytest --quiet --doctest-modules --pyargs fusionkit fusionkit_plugins
 
 dev: $(VENV)/.dev  ## editable install with linters, for work on FusionKit itself

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from comparisons import run
 
 from fusionkit.training.comparison import Comparison
+
+from comparisons import run
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import METHODS, SMALL, run, without_times
 
 import fusionkit as fk
 from fusionkit.errors import CheckpointError, ConfigError, MisuseError, UnknownNameError
@@ -16,6 +15,8 @@ from fusionkit.experiments import ablate
 from fusionkit.registry import registry
 from fusionkit.training.comparison import Comparison
 from fusionkit.training.experiment_folder import locked
+
+from comparisons import METHODS, SMALL, run, without_times
 
 
 def test_rows_are_the_runs(finished: tuple[Path, Comparison]) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import METHODS, run, without_times
 
 from fusionkit.errors import CheckpointError
 from fusionkit.registry import Method, registry
 from fusionkit.registry.manager import Registered
 from fusionkit.training.comparison import Comparison
+
+from comparisons import METHODS, run, without_times
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.extension import absence
 from fusionkit.ops.gated_mask.cpu import cpu_reasons, run_cpu
 from fusionkit.ops.gated_mask.reference import reference_reasons, run_reference
+from fusionkit.ops.gated_mask.triton import gated_mask_reasons, run_triton
+from fusionkit.ops.triton_runtime import triton_absence
 
 __all__ = ["gated_mask"]
 
@@ -40,6 +42,17 @@ register_backend(
         priority=10,
         summary="compiled kernel, float32, one pass over memory",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="gated_mask",
+        name="triton",
+        run=run_triton,
+        not_supported_reasons=gated_mask_reasons,
+        priority=20,
+        summary="Triton kernel, one launch each way; not measured on a device yet",
+        unavailable=triton_absence(),
     )
 )
 

@@ -1,4 +1,4 @@
-"""Gradients of the compiled gated mask, and the shapes of its operators for tracing."""
+"""Gradients of the gated mask's kernels, and the shapes of their operators for tracing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusionkit.ops.gated_mask.reference import run_reference
 
 
 class GatedMask(torch.autograd.Function):
-    """The compiled forward and backward; the backward recomputes the sigmoids.
+    """The forward and backward of a namespace of operators; the backward recomputes the sigmoids.
 
     With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
     """
@@ -21,6 +21,7 @@ class GatedMask(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        namespace: str,
         x: Tensor,
         lengths: Tensor | None,
         dropout_p: float,
@@ -28,8 +29,8 @@ class GatedMask(torch.autograd.Function):
         *gate_logits: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(x, lengths, seed, *gate_logits)
-        ctx.dropout_p = dropout_p
-        result: Tensor = torch.ops.fusionkit.gated_mask.default(
+        ctx.namespace, ctx.dropout_p = namespace, dropout_p
+        result: Tensor = getattr(torch.ops, namespace).gated_mask.default(
             x, list(gate_logits), lengths, dropout_p, seed
         )
         return result
@@ -37,7 +38,7 @@ class GatedMask(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x, lengths, seed, *gate_logits = ctx.saved_tensors
-        for_x, _, _, _, *for_gates = ctx.needs_input_grad
+        _, for_x, _, _, _, *for_gates = ctx.needs_input_grad
         needed = (for_x, *for_gates)
         found: Sequence[Tensor | None]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -48,13 +49,13 @@ class GatedMask(torch.autograd.Function):
             bits = 0
             for i, need in enumerate(needed):
                 bits |= need << i
-            found = torch.ops.fusionkit.gated_mask_backward.default(
+            found = getattr(torch.ops, ctx.namespace).gated_mask_backward.default(
                 grad_out, x, gate_logits, lengths, ctx.dropout_p, seed, bits
             )
         if len(found) < len(needed):
             gradients = iter(found)
             found = [next(gradients) if need else None for need in needed]
-        return (found[0], None, None, None, *found[1:])
+        return (None, found[0], None, None, None, *found[1:])
 
 
 def _differentiable(
@@ -73,17 +74,18 @@ def _differentiable(
     return torch.autograd.grad(result, wanted, grad_out, create_graph=True)
 
 
-def _fake_forward(
+def fake_forward(
     x: Tensor,
     gate_logits: list[Tensor],
     lengths: Tensor | None,
     dropout_p: float,
     seed: Tensor | None,
 ) -> Tensor:
+    """Shape of the output."""
     return x.new_empty(x.shape)
 
 
-def _fake_backward(
+def fake_backward(
     grad_out: Tensor,
     x: Tensor,
     gate_logits: list[Tensor],
@@ -92,9 +94,10 @@ def _fake_backward(
     seed: Tensor | None,
     needs: int,
 ) -> list[Tensor]:
+    """Shapes of the gradients that the bits of ``needs`` ask for: x, then the gates."""
     return [x.new_empty(x.shape) for _ in range(needs.bit_count())]
 
 
 if AVAILABLE:
-    torch.library.register_fake("fusionkit::gated_mask", _fake_forward)
-    torch.library.register_fake("fusionkit::gated_mask_backward", _fake_backward)
+    torch.library.register_fake("fusionkit::gated_mask", fake_forward)
+    torch.library.register_fake("fusionkit::gated_mask_backward", fake_backward)

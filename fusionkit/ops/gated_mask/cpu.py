@@ -27,7 +27,7 @@ def run_cpu(
     if torch.is_grad_enabled() and _needs_gradient(x, gate_logits):
         x, *gate_logits = apart([x, *gate_logits])
         result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]
-            x, lengths, dropout_p, seed, *gate_logits
+            "fusionkit", x, lengths, dropout_p, seed, *gate_logits
         )
         return result
     result = torch.ops.fusionkit.gated_mask.default(x, list(gate_logits), lengths, dropout_p, seed)

@@ -1,0 +1,135 @@
+"""The gated mask on Triton kernels (`triton_kernels`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.arguments import apart, transform_reasons
+from fusionkit.ops.gated_mask.autograd import GatedMask, fake_backward, fake_forward
+from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on, triton_reasons
+
+MAX_GATES = 8
+
+
+def run_triton(
+    x: Tensor,  # (B, T, D)
+    gate_logits: Sequence[Tensor],  # each (B, T, D)
+    *,
+    lengths: Tensor | None = None,  # (B,) int64
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> Tensor:
+    """Takes the checked arguments of `gated_mask`, as far as `gated_mask_reasons` is empty.
+
+    Half precision is computed in float32 and rounded once at the end.
+    """
+    seed = None if dropout_p == 0.0 else seed_on(seed, x.device)
+    tensors = [x, *gate_logits]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        tensors = apart(tensors)
+        result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]
+            NAMESPACE, tensors[0], lengths, dropout_p, seed, *tensors[1:]
+        )
+        return result
+    result = torch.ops.fusionkit_triton.gated_mask.default(
+        x, list(gate_logits), lengths, dropout_p, seed
+    )
+    return result
+
+
+def gated_mask_reasons(
+    x: Tensor,
+    gate_logits: Sequence[Tensor],
+    *,
+    lengths: Tensor | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> list[str]:
+    """Why the kernels cannot take these inputs, given that Triton is installed."""
+    reasons = transform_reasons() + triton_reasons("x", x, seed)
+    if len(gate_logits) > MAX_GATES:
+        reasons.append(f"{len(gate_logits)} gates, the kernel takes up to {MAX_GATES}")
+    return reasons
+
+
+def _forward(
+    x: Tensor,
+    gate_logits: list[Tensor],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> Tensor:
+    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_forward, tiles
+
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not out.numel():
+        return out
+    grid, constants = tiles(x.shape[0] * x.shape[1], x.shape[2], seed is not None)
+    with _on(x):
+        gated_mask_forward[grid](
+            x.contiguous(), tuple(gate.contiguous() for gate in gate_logits), out,
+            *_options(x, lengths, dropout_p, seed),
+            HAS_LENGTHS=lengths is not None, num_warps=NUM_WARPS, **constants,
+        )  # fmt: skip
+    return out
+
+
+def _backward(
+    grad_out: Tensor,
+    x: Tensor,
+    gate_logits: list[Tensor],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+    needs: int,
+) -> list[Tensor]:
+    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_backward, tiles
+
+    wanted = [needs >> i & 1 for i in range(1 + len(gate_logits))]
+    found = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for want in wanted if want]
+    if not x.numel() or not needs:
+        return found
+    # What is not wanted is not written: any tensor may stand for it.
+    gradients = iter(found)
+    grad_x, *grad_gates = [next(gradients) if want else found[0] for want in wanted]
+    grid, constants = tiles(x.shape[0] * x.shape[1], x.shape[2], seed is not None)
+    with _on(x):
+        gated_mask_backward[grid](
+            grad_out.contiguous(), x.contiguous(), tuple(gate.contiguous() for gate in gate_logits),
+            grad_x, tuple(grad_gates), *_options(x, lengths, dropout_p, seed),
+            HAS_LENGTHS=lengths is not None, NEEDS=needs, num_warps=NUM_WARPS, **constants,
+        )  # fmt: skip
+    return found
+
+
+def _on(x: Tensor) -> Any:
+    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+
+
+def _options(
+    x: Tensor, lengths: Tensor | None, dropout_p: float, seed: Tensor | None
+) -> tuple[Any, ...]:
+    """lengths, seed, rows, steps, size, threshold and factor, as both kernels take them."""
+    batch, steps, size = x.shape
+    threshold, factor = math.floor(dropout_p * 2**32), 1.0 / (1.0 - dropout_p)
+    contiguous = None if lengths is None else lengths.contiguous()
+    return contiguous, seed, batch * steps, steps, size, threshold, factor
+
+
+define(
+    "gated_mask(Tensor x, Tensor[] gate_logits, Tensor? lengths, float dropout_p, Tensor? seed)"
+    " -> Tensor",
+    _forward,
+    fake_forward,
+)
+define(
+    "gated_mask_backward(Tensor grad_out, Tensor x, Tensor[] gate_logits, Tensor? lengths,"
+    " float dropout_p, Tensor? seed, int needs) -> Tensor[]",
+    _backward,
+    fake_backward,
+)
