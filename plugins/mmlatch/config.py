@@ -56,6 +56,11 @@ class MMLatchConfig(MethodConfig):
         description="padded steps take part in the fuser's attention and in the final sum, as in "
         "the released code when it is given true lengths; predictions then depend on the batch",
     )
+    time_axis: Literal["shortest", "longest"] = Field(
+        "shortest",
+        description="unaligned modalities are brought to each sample's shortest one (frames are "
+        "averaged, as the paper's over words) or longest one (frames are repeated; ours)",
+    )
     residual: bool = Field(
         False, description="add the input of each self-attention to its output (ours)"
     )

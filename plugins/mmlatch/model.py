@@ -20,8 +20,8 @@ class MMLatch(nn.Module):
 
     The same encoders run twice: on the inputs, and on the inputs masked by the other modalities'
     first encodings (section 2). Gradients flow through both passes. MMLatch needs one time axis:
-    unaligned modalities are averaged onto the shortest of each sample first (ours; the paper's
-    pipeline averages frames over words).
+    unaligned modalities are brought onto the shortest or longest of each sample first (ours; the
+    paper's pipeline averages frames over words).
 
     Args:
         config: sizes and options. spec: modalities, task and outputs.
@@ -109,8 +109,10 @@ class MMLatch(nn.Module):
             features[name], lengths[name] = frontend(features[name], lengths[name])
         if self.aligned:
             return features, next(iter(lengths.values()))
-        shortest = torch.stack(list(lengths.values())).amin(dim=0)
-        return {n: resample(x, lengths[n], shortest) for n, x in features.items()}, shortest
+        stacked = torch.stack(list(lengths.values()))
+        longest = self.config.time_axis == "longest"
+        common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
+        return {n: resample(x, lengths[n], common) for n, x in features.items()}, common
 
     def _encode(self, inputs: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
         encoders: dict[str, Any] = dict(self.encoders.items())

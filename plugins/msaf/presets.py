@@ -31,7 +31,7 @@ _MOSEI: dict[str, Any] = {
 _SENSORS: dict[str, Any] = {
     "hidden_size": 64,
     "bidirectional": True,
-    "attention_floor": 0.5,
+    "attention_floor": 0.8,
     "frontend_size": 64,
     "pooling": "attention_max",
     "classifier_dropout": 0.3,

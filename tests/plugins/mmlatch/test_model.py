@@ -192,3 +192,21 @@ def test_bad_options(options: dict[str, object]) -> None:
 def test_layers_of_an_unknown_modality() -> None:
     with pytest.raises(fk.ConfigError, match="no modality 'sound'"):
         fk.create("mmlatch", PAPER, encoder_layers={"sound": 2})
+
+
+@pytest.mark.parametrize(("axis", "steps"), [("shortest", [2, 1]), ("longest", [5, 4])])
+def test_unaligned_modalities_share_one_time_axis(axis: str, steps: list[int]) -> None:
+    spec = DataSpec({"text": 3, "audio": 4}, "regression", 1)
+    model: Any = fk.create("mmlatch", spec, hidden_size=5, time_axis=axis).eval()
+    batch = make_batch(spec, {"text": [2, 4], "audio": [5, 1]})
+    inputs, lengths = model._inputs(batch)
+    assert lengths.tolist() == steps
+    assert all(x.shape[1] == max(steps) for x in inputs.values())
+    if axis == "longest":
+        repeated = inputs["audio"][1, :4]
+        assert torch.allclose(repeated, batch.features["audio"][1, :1].expand(4, -1), atol=1e-6)
+    alone = MultimodalBatch(
+        {m: x[1:, :n] for (m, x), n in zip(batch.features.items(), (4, 1))},
+        {m: n[1:] for m, n in batch.lengths.items()},
+    )
+    assert torch.allclose(model(batch)[1:], model(alone), atol=1e-6)
