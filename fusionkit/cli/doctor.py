@@ -18,6 +18,10 @@ from fusionkit.report.console import make_console
 _PACKAGES = ("torch", "numpy", "lightning-fabric", "torchmetrics", "pydantic", "safetensors")
 _OPTIONAL = {
     "triton": "Triton kernels on the GPU: pip install triton",
+    "matplotlib": "plots: pip install 'fusionkit-torch[bench]'",
+    "transformers": "a local BERT: pip install 'fusionkit-torch[bert]'",
+    "av": "video and sound: pip install 'fusionkit-torch[media]'",
+    "librosa": "video and sound: pip install 'fusionkit-torch[media]'",
     "seglearn": "the data set `watch`: pip install 'fusionkit-torch[demo]'",
     "tensorboard": "TensorBoard logs: pip install 'fusionkit-torch[tensorboard]'",
 }

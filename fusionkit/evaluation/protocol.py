@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import ConfigError, FusionKitError
+from fusionkit.errors import ConfigError, DataError, FusionKitError
 from fusionkit.evaluation.metric_set import MetricSet
 from fusionkit.evaluation.statistics import bootstrap_intervals
 from fusionkit.evaluation.undefined import UndefinedMetricError
@@ -36,6 +36,22 @@ class Score:
         """The inverse of `to_json`."""
         value, low, high = (content[name] for name in ("value", "low", "high"))
         return cls(*(math.nan if part is None else part for part in (value, low, high)))
+
+
+def check_samples(model: nn.Module, store: SequenceStore, where: str) -> None:
+    """Ask a model that has ``check_sample`` whether it can take every sample.
+
+    Raises:
+        DataError: it cannot; names the data, as ``where`` calls them, and the sample.
+    """
+    check = getattr(model, "check_sample", None)
+    if check is None:
+        return
+    for index, name in enumerate(store.ids):
+        try:
+            check({m: torch.from_numpy(store.sequence(m, index)) for m in store.features})
+        except DataError as error:
+            raise DataError(f"{where}, sample {name!r}: {error}") from None
 
 
 def predict_store(

@@ -81,8 +81,10 @@ def token_ids(
     if not torch.compiler.is_compiling() and bool(
         ((ids != column) | (ids < 0) | (ids >= vocabulary)).any()
     ):
+        wrong = float(column[(ids != column) | (ids < 0) | (ids >= vocabulary)].flatten()[0])
+        cure = "" if wrong.is_integer() else "; set data.normalise=false and train.input_noise=0"
         raise DataError(
-            f"bert: column 0 must hold token ids, whole numbers from 0 to {vocabulary - 1}; "
-            "set data.normalise=false and train.input_noise=0"
+            f"bert: column 0 must hold token ids, whole numbers from 0 to {vocabulary - 1}, and "
+            f"holds {wrong:g}{cure}"
         )
     return ids

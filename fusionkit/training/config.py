@@ -17,8 +17,8 @@ class TrainConfig(BaseModel):
     epochs: int = Field(30, ge=1, description="at most so many passes over the training data")
     batch_size: int = Field(32, ge=1, description="samples a step")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="of the optimizer")
+    learning_rate: float = Field(1e-3, gt=0, le=1e4, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=1e4, description="of the optimizer")
     scheduler: Literal["none", "plateau", "onecycle", "cosine", "step"] = Field(
         "none",
         description="plateau: halve after 2 epochs without a better validation loss, down to 1/20; "

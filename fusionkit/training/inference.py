@@ -14,7 +14,7 @@ from fusionkit.data.source import Nonfinite
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import DataError
-from fusionkit.evaluation.protocol import Score, predict_store, score
+from fusionkit.evaluation.protocol import Score, check_samples, predict_store, score
 from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import load_checkpoint, load_weights
 from fusionkit.training.loop import make_fabric
@@ -88,6 +88,7 @@ def predict_run(
         store = prepare_samples(samples, spec, preparation, where="samples", nonfinite=nonfinite)
     if len(store) == 0:
         raise DataError("there is no sample to predict")
+    check_samples(model, store, str(samples) if isinstance(samples, Path) else "samples")
     fabric = make_fabric(device, "32-true", [], [])
     batch_size = int(description["train"].get("batch_size", 32))
     outputs = predict_store(

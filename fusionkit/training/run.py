@@ -19,7 +19,7 @@ from fusionkit.data.formats.samples import write_samples
 from fusionkit.data.source import DataSource
 from fusionkit.data.store import SequenceStore
 from fusionkit.errors import CheckpointError, MisuseError
-from fusionkit.evaluation.protocol import metric_function, predict_store, score
+from fusionkit.evaluation.protocol import check_samples, metric_function, predict_store, score
 from fusionkit.ops.backends import check_forced
 from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import has_checkpoint, load_checkpoint, load_weights
@@ -60,6 +60,8 @@ def start_run(
     named = _named_callbacks(settings.train)
     _seed_everything(seed)
     model = method.create(settings.model, dataset.spec)
+    for split in ("train", "validation", "test"):
+        check_samples(model, dataset.split(split), f"{split} data")
     folder = RunFolder.create(out or default_path(method.name, data, seed), describe(work, dataset))
     return _run(work, dataset, model, folder, device, [*named, *callbacks], resume=False)
 

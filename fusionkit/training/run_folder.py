@@ -41,8 +41,8 @@ class RunFolder:
             path.mkdir(parents=True)
         except FileExistsError:
             raise RunExistsError(
-                f"{path}: exists already and is never overwritten; choose another --out, or "
-                f"continue it with --resume {path}"
+                f"{path}: exists already and is never overwritten; choose another folder, or "
+                f"continue an interrupted run with `fusionkit train --resume {path}`"
             ) from None
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be made: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,11 @@ class GatedBert(nn.Module):
         self.bert.train(mode and self.finetune)
         return self
 
+    def check_sample(self, features: Mapping[str, Tensor]) -> None:
+        """Raise DataError unless the main modality (T, D) of a sample holds token ids."""
+        x = features[self.main]
+        self._ids(x[None], torch.tensor([len(x)]))
+
     def forward(self, batch: MultimodalBatch) -> Tensor:
         """Outputs (B, num_outputs): logits, or values of a regression.
 
@@ -68,10 +74,8 @@ class GatedBert(nn.Module):
             DataError: the main modality holds no token ids, or too many.
         """
         x, others = on_main_steps(self.main, batch.features, batch.lengths, aligned=self.aligned)
-        lengths, sizes = batch.lengths[self.main], self.bert.config
-        ids = token_ids(
-            x, lengths, vocabulary=sizes.vocab_size, max_tokens=sizes.max_position_embeddings
-        )
+        lengths = batch.lengths[self.main]
+        ids = self._ids(x, lengths)
         hidden = self.gate(self.bert.embeddings(input_ids=ids), others)
         # A sample without tokens has its first step: all of its padding would depend on its batch.
         padding = ~within(lengths.clamp(min=1), ids.shape[1])
@@ -82,6 +86,12 @@ class GatedBert(nn.Module):
         pooled = self.bert.pooler(encoded.last_hidden_state)
         output: Tensor = self.classifier(self.dropout(pooled))
         return output
+
+    def _ids(self, x: Tensor, lengths: Tensor) -> Tensor:
+        sizes = self.bert.config
+        return token_ids(
+            x, lengths, vocabulary=sizes.vocab_size, max_tokens=sizes.max_position_embeddings
+        )
 
 
 def _load(folder: str) -> Any:

@@ -24,9 +24,9 @@ _RELEASED: dict[str, Any] = {"beta": 1.0, "gate_dropout": 0.5, "decay_norms_and_
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "released": {"model": _RELEASED, "train": _PROTOCOL},
-    # Goes with --set bert=FOLDER.
+    # --set bert=FOLDER comes over it; without one the error tells what is asked for.
     "bert": {
-        "model": {**_RELEASED, "classifier_dropout": 0.1},
+        "model": {**_RELEASED, "bert": "FOLDER", "classifier_dropout": 0.1},
         "train": _FINE_TUNING,
         "data": {"normalise": False},
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
@@ -105,6 +106,13 @@ class MMMIE(nn.Module):
     def forward(self, batch: MultimodalBatch) -> Tensor:
         """Outputs (B, num_outputs): logits, or values of a regression."""
         return self.predict(self.encode(batch))
+
+    def check_sample(self, features: Mapping[str, Tensor]) -> None:
+        """Raise DataError unless a modality (T, D) that a BERT reads holds its token ids."""
+        for name, x in features.items():
+            bert = self._encoder(name).bert
+            if bert is not None:
+                bert.ids(x[None], torch.tensor([len(x)]))
 
     def encode(self, batch: MultimodalBatch) -> Encoded:
         """The tokens of every modality, before they know of each other."""

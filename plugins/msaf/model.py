@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
 from fusionkit.nn import Dropout, StagedFusion, per_modality
+from fusionkit.nn.layer_fusion import Exchange, LayerFusion
 from fusionkit.nn.split_attention import SplitAttention
 from fusionkit_plugins.msaf.config import MSAFConfig
 
@@ -58,6 +60,32 @@ class MSAF(nn.Module):
         )
         self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(self.streams.output_size, spec.num_outputs)
+
+    @staticmethod
+    def wrap(
+        networks: Mapping[str, nn.Module],
+        exchanges: Sequence[tuple[Mapping[str, str], Sequence[int]]],
+        block_size: int,
+        **options: Any,
+    ) -> LayerFusion:
+        """Put split attention between named layers of networks that exist; their weights stay.
+
+        Args:
+            networks: modality -> network, pretrained perhaps.
+            exchanges: one after the other, the layer of every modality ({modality: layer's name})
+                and its channels in the same order.
+            block_size, options: as `fusionkit.nn.split_attention.SplitAttention`.
+
+        Raises:
+            ConfigError: an unknown network or layer, or an option out of range.
+        """
+        return LayerFusion(
+            networks,
+            [
+                Exchange(layers, SplitAttention(channels, block_size, **options))
+                for layers, channels in exchanges
+            ],
+        )
 
     def forward(self, batch: MultimodalBatch) -> Tensor:
         """Outputs (B, num_outputs): logits, or values of a regression."""

@@ -133,6 +133,11 @@ class SelfMM(nn.Module):
 
 
 def _check_groups(field: str, values: Mapping[str, float], encoders: nn.ModuleDict) -> None:
+    if OTHER in values and OTHER in encoders:
+        raise ConfigError(
+            f"{field}: {OTHER!r} is all that no modality names, and a modality is called so too; "
+            "rename it in the data"
+        )
     named = [name for name in values if name != OTHER]
     check_modalities(field, named, list(encoders))
     for name in named:

@@ -27,6 +27,6 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "train": _PROTOCOL,
     },
     "sensors": {
-        "model": {"encoder": "conv_bilstm", "hidden_size": 32, "post_fusion_size": 128},
+        "model": {"encoder": "conv_bilstm", "hidden_size": 16, "post_fusion_size": 128},
     },
 }

@@ -100,8 +100,10 @@ def test_ids_are_column_0_and_0_on_padding() -> None:
 def test_what_is_no_id_is_an_error(value: float) -> None:
     x = features()
     x[1, 0, 0] = value
-    with pytest.raises(DataError, match=r"whole numbers from 0 to 4; set data.normalise=false"):
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 4, and holds") as caught:
         token_ids(x, LENGTHS, vocabulary=5)
+    assert f"{value:g}" in str(caught.value)
+    assert ("set data.normalise=false" in str(caught.value)) == (not value.is_integer())
 
 
 def test_too_many_tokens_are_an_error() -> None:

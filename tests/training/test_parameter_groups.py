@@ -21,6 +21,7 @@ from fusionkit.training.checkpoint import load_checkpoint
 from fusionkit.training.config import TrainConfig
 from fusionkit.training.parameter_groups import main_parameters
 
+wrong: Any = ParameterGroup
 OPTIONS: dict[str, Any] = {"data": "synthetic", "data_options": {"samples": 120}}
 Groups = Callable[["Toy"], Sequence[ParameterGroup]]
 
@@ -121,6 +122,27 @@ def test_without_groups_there_is_one_list(groups: Groups | None) -> None:
 def test_groups_that_cannot_be(groups: Groups, message: str) -> None:
     with pytest.raises(PluginError, match=f"method 'toy': parameter .*{message}"):
         resolve(groups, **auxiliary())
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (lambda t: None, "parameter_groups gives NoneType; it has to be a list"),
+        (lambda t: ParameterGroup("a", [t.slow]), "it has to be a list of ParameterGroup"),
+        (
+            lambda t: [{"params": [t.slow]}],
+            "gives a list of dict; it has to be a list of ParameterGroup",
+        ),
+        (lambda t: 1 / 0, "parameter_groups failed: ZeroDivisionError"),
+        (lambda t: [wrong("a", ["slow"])], "group 'a' holds str in place of a parameter"),
+        (lambda t: [ParameterGroup("a", t.slow)], "group 'a': parameters has to be a list"),
+        (lambda t: [wrong("a", [t.slow], "0.1")], "learning_rate is '0.1'"),
+        (lambda t: [ParameterGroup("a", [t.slow], 1e9)], r"above 0, at most 10000"),
+    ],
+)
+def test_what_a_plugin_may_give_by_mistake(groups: Any, message: str) -> None:
+    with pytest.raises(PluginError, match=f"method 'toy': .*{message}"):
+        resolve(groups)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, groups: Groups | None) -> None:

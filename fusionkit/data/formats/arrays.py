@@ -111,7 +111,9 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         None if config.task == "auto" else config.task,
         where=f"{where}: target {target!r}",
     )
-    group = _column(config.group, "group", GROUP_NAMES, arrays, count, where)
+    # What a model is told of a sample is no group to split by unless asked for.
+    group_names = [name for name in GROUP_NAMES if name not in config.context]
+    group = _column(config.group, "group", group_names, arrays, count, where)
     context = choose_context(config.context, arrays, modalities, target, where)
     features = {m: as_frames(arrays[m]) for m in modalities}
     store = SequenceStore(
@@ -262,4 +264,4 @@ def _shared_groups(store: SequenceStore, splits: dict[Split, Indices]) -> list[s
     shared = np.intersect1d(store.groups[fitted], store.groups[splits["test"]])
     if not len(shared):
         return []
-    return [f"the test split shares {len(shared)} groups with training, e.g. {shared[0]!s}"]
+    return [f"the test split shares {len(shared)} groups with training, e.g. {str(shared[0])!r}"]

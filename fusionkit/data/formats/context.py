@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusionkit.data.formats.npz_file import Arrays, lengths_name
 from fusionkit.errors import ConfigError, suggest
@@ -30,7 +31,7 @@ def choose_context(
             )
         if name not in arrays:
             raise ConfigError(f"context: {where} has no array {name!r}{suggest(name, arrays)}")
-        if np.array_equal(arrays[name], arrays[target]):
+        if np.array_equal(_text(arrays[name]), _text(arrays[target])):
             raise ConfigError(
                 f"context: {name!r} of {where} is the target or its copy, which would tell the "
                 "answer; leave it out"
@@ -38,3 +39,8 @@ def choose_context(
         if list(names).count(name) > 1:
             raise ConfigError(f"context: {name!r} of {where} is named twice; name each array once")
     return {name: arrays[name] for name in names}
+
+
+def _text(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Numbers as the text that contexts are compared by: 3 and "3" say the same."""
+    return values.astype(str) if values.dtype.kind in "iu" else values

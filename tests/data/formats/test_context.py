@@ -62,6 +62,15 @@ def test_the_vocabulary_does_not_see_other_splits(tmp_path: Path) -> None:
     assert not data.test.context["speaker"].astype(bool).any()
 
 
+def test_a_context_is_no_group_unless_asked_for(tmp_path: Path) -> None:
+    content = {name: array for name, array in arrays().items() if name != "subject"}
+    content["speaker"] = SPEAKER
+    data = load(tmp_path, content, context=["speaker"])
+    assert data.train.groups is None
+    with pytest.raises(ConfigError, match="train_groups and test_groups are both missing"):
+        load(tmp_path, content)
+
+
 def test_a_group_can_be_a_context(tmp_path: Path) -> None:
     data = load(tmp_path, arrays(), context=["subject"], train_groups=[3, 1, 6], test_groups=[2])
     assert data.preparation.context["subject"] == ("1", "3", "6")
@@ -109,6 +118,13 @@ def test_written_samples_give_the_same_indices(tmp_path: Path, deltas: bool) -> 
             ConfigError,
             "'copy' of",
             "leave it out",
+        ),
+        (
+            _content(copy=arrays()["action"].astype(str)),
+            ["copy"],
+            ConfigError,
+            "'copy' of",
+            "is the target or its copy",
         ),
         (_content(), ["audio"], ConfigError, "'audio' of", "has another meaning; name an array"),
         (_content(), ["audio_len"], ConfigError, "'audio_len' of", "has another meaning"),

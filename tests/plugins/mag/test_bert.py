@@ -202,7 +202,7 @@ def test_new_layers_start_as_in_bert(bert_folder: Path) -> None:
 
 @pytest.mark.parametrize("value", [0.5, -1.0, float(VOCABULARY), float("nan")])
 def test_what_is_no_id_is_an_error(bert_folder: Path, value: float) -> None:
-    with pytest.raises(DataError, match=r"whole numbers from 0 to 29; set data.normalise=false"):
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 29, and holds"):
         build(bert_folder)(changed(make_batch(), "text", (0, 3, 0), value))
 
 

@@ -93,6 +93,28 @@ def test_normalised_ids_are_refused(bert_folder: Path, tmp_path: Path) -> None:
         fk.train(**given, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("method", ["mag", "mmmie"])
+def test_all_ids_are_checked_before_training(
+    method: str, bert_folder: Path, tmp_path: Path
+) -> None:
+    content = arrays(split=np.array(["train"] * 30 + ["valid"] * 5 + ["test"] * 5))
+    content["text"][-1] = VOCABULARY
+    given = options(bert_folder, tmp_path / "my.npz")
+    np.savez(tmp_path / "my.npz", **content)
+    given.update(method=method, preset=None if method == "mmmie" else "bert")
+    given["data_options"] = {"target": "y", "split": "split", "normalise": False}
+    with pytest.raises(fk.DataError, match=r"test data, sample '39': bert: .* holds 30$"):
+        fk.train(**given, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_preset_asks_for_a_folder(bert_folder: Path, tmp_path: Path) -> None:
+    given = options(bert_folder, tmp_path / "my.npz")
+    del given["model"]["bert"]
+    with pytest.raises(fk.ConfigError, match="bert: 'FOLDER' is no folder; give that of a local"):
+        fk.train(**given, out=tmp_path / "run")
+
+
 def official_state(model: GatedBert) -> dict[str, Tensor]:
     """As the released code would save it, with the constant that its transformers save."""
     state = {"bert.embeddings.position_ids": torch.arange(12)[None]}

@@ -94,6 +94,8 @@ def test_errors_name_the_field() -> None:
 
 
 def test_presets_build() -> None:
-    for preset in PRESETS.values():
+    for name, preset in PRESETS.items():
         TrainConfig(**preset.get("train", {}))
+        if name == "bert":
+            continue  # `test_bert_training` builds it, with a folder
         assert build(**preset["model"])(make_batch(SPEC, [5, 3])).shape == (2, 3)

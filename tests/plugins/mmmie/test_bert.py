@@ -84,7 +84,7 @@ def test_only_ids_within_the_length_count(folder: str) -> None:
 
 @pytest.mark.parametrize("value", [0.5, -1.0, float(VOCABULARY)])
 def test_what_is_no_id_is_an_error(folder: str, value: float) -> None:
-    with pytest.raises(DataError, match=r"whole numbers from 0 to 29; set data.normalise=false"):
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 29, and holds"):
         model(folder)(with_ids(batch(), 0, 3, value))
 
 

@@ -12,6 +12,7 @@ from fusionkit import DataSpec, MultimodalBatch
 from fusionkit.registry import registry
 from fusionkit.testing import make_batch
 from fusionkit_plugins.msaf.config import MSAFConfig
+from fusionkit_plugins.msaf.model import MSAF
 from fusionkit_plugins.msaf.presets import PRESETS
 
 MOSEI = DataSpec({"vision": 35, "audio": 74, "text": 768}, "regression", 1)
@@ -110,3 +111,24 @@ def test_presets_and_ablations_are_valid() -> None:
         MSAFConfig(**preset["model"])
     for options in method.ablations.values():
         fk.create("msaf", SMALL, **OPTIONS, **options)
+
+
+def test_wrapped_networks_keep_their_weights_and_exchange() -> None:
+    torch.manual_seed(0)
+    networks = {
+        name: torch.nn.Sequential(
+            torch.nn.Conv1d(size, 8, 3), torch.nn.ReLU(), torch.nn.Conv1d(8, 5, 3)
+        )
+        for name, size in {"video": 4, "audio": 2}.items()
+    }
+    inputs = {"video": torch.randn(3, 4, 9), "audio": torch.randn(3, 2, 9)}
+    alone = {name: networks[name](x) for name, x in inputs.items()}
+    layers = [({"video": "1", "audio": "1"}, [8, 8])]
+    off = MSAF.wrap(networks, layers, 4, reduction=2, floor=1.0).eval()
+    for name, output in off(inputs).items():
+        assert torch.allclose(output, alone[name], atol=1e-6)
+        assert off.networks[name] is networks[name]
+    on = MSAF.wrap(networks, layers, 4, reduction=2).eval()
+    changed = {**inputs, "audio": 5 * inputs["audio"]}
+    assert not torch.allclose(on(inputs)["video"], alone["video"])
+    assert not torch.allclose(on(inputs)["video"], on(changed)["video"])

@@ -123,6 +123,13 @@ def test_groups_without_parameters(field: str) -> None:
     assert list(group.parameters)
 
 
+def test_a_modality_called_as_all_the_rest() -> None:
+    spec = DataSpec({"text": 3, "other": 4}, "regression", 1)
+    with pytest.raises(fk.ConfigError, match=r"learning_rates: 'other' .* rename it in the data"):
+        fk.create("self_mm", spec, learning_rates={"other": 0.1})
+    fk.create("self_mm", spec, learning_rates={"text": 0.1}, encoder="conv_bilstm")
+
+
 def test_a_quarter_of_the_decay_on_the_mean_is_the_released_step() -> None:
     train = PRESETS["released"]["train"]
     batches, decay = train["accumulate"], train["weight_decay"]
