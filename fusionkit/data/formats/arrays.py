@@ -111,8 +111,10 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         None if config.task == "auto" else config.task,
         where=f"{where}: target {target!r}",
     )
-    # What a model is told of a sample is no group to split by unless asked for.
-    group_names = [name for name in GROUP_NAMES if name not in config.context]
+    # What a model is told of a sample is no group to split by unless groups are asked for.
+    lists = (config.train_groups, config.validation_groups, config.test_groups)
+    grouped = any(groups is not None for groups in lists)
+    group_names = [name for name in GROUP_NAMES if grouped or name not in config.context]
     group = _column(config.group, "group", group_names, arrays, count, where)
     context = choose_context(config.context, arrays, modalities, target, where)
     features = {m: as_frames(arrays[m]) for m in modalities}

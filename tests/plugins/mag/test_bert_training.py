@@ -103,7 +103,7 @@ def test_all_ids_are_checked_before_training(
     np.savez(tmp_path / "my.npz", **content)
     given.update(method=method, preset=None if method == "mmmie" else "bert")
     given["data_options"] = {"target": "y", "split": "split", "normalise": False}
-    with pytest.raises(fk.DataError, match=r"test data, sample '39': bert: .* holds 30$"):
+    with pytest.raises(fk.DataError, match=r"test data, sample '00039': bert: .* holds 30$"):
         fk.train(**given, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
