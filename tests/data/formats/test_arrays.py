@@ -112,7 +112,7 @@ def test_split_column_is_found_or_named(folder: Path) -> None:
     data = load(folder, arrays(split=words))
     assert [len(s) for s in (data.train, data.validation, data.test)] == [14, 4, 6]
     assert data.split_rule == "as 'split' says"
-    assert data.notes == ["the test split shares 1 groups with training, e.g. 5"]
+    assert data.notes == ["the test split shares 1 groups with training, e.g. '5'"]
     named = load(folder, arrays(fold=words), split="fold")
     assert [len(s) for s in (named.train, named.validation, named.test)] == [14, 4, 6]
     grouped = load(folder, arrays(split=words), test_groups=[1])
