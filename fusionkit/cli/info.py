@@ -44,7 +44,8 @@ def options_table(title: str, config: type[BaseModel]) -> Table:
     """Every field with type, default and help."""
     table = Table(title=title, title_justify="left")
     for name in ("option", "type", "default", "meaning"):
-        table.add_column(name, overflow="fold")
+        # Option names are copied into commands: they stay in one piece.
+        table.add_column(name, overflow="fold", no_wrap=name == "option")
     for key, field in config.model_fields.items():
         default = (
             "required"

@@ -158,7 +158,7 @@ def test_errors_come_before_the_folder_is_made(tmp_path: Path) -> None:
 
 def test_exploding_loss_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FusionKitError, match=r"lower train\.learning_rate"):
-        run(tmp_path, train={"learning_rate": 1e30, "optimizer": "sgd", "epochs": 5})
+        run(tmp_path, train={"learning_rate": 1e4, "optimizer": "sgd", "epochs": 5})
 
 
 def test_undefined_values_survive_strict_json(tmp_path: Path) -> None:
