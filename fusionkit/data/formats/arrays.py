@@ -86,6 +86,18 @@ class NpzConfig(DataConfig):
         "methods that use it; values that training lacks are unknown",
     )
 
+    @property
+    def group_lists(
+        self,
+    ) -> tuple[list[int | str] | None, list[int | str] | None, list[int | str] | None]:
+        """Groups to train on, to validate on and to test on, as far as they are given."""
+        return self.train_groups, self.validation_groups, self.test_groups
+
+    @property
+    def lists_groups(self) -> bool:
+        """Whether any of them is given."""
+        return any(groups is not None for groups in self.group_lists)
+
 
 def load_npz(config: NpzConfig) -> MultimodalDataset:
     """The file's samples, split by the options.
@@ -112,9 +124,9 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         where=f"{where}: target {target!r}",
     )
     # What a model is told of a sample is no group to split by unless groups are asked for.
-    lists = (config.train_groups, config.validation_groups, config.test_groups)
-    grouped = any(groups is not None for groups in lists)
-    group_names = [name for name in GROUP_NAMES if grouped or name not in config.context]
+    group_names = [
+        name for name in GROUP_NAMES if config.lists_groups or name not in config.context
+    ]
     group = _column(config.group, "group", group_names, arrays, count, where)
     context = choose_context(config.context, arrays, modalities, target, where)
     features = {m: as_frames(arrays[m]) for m in modalities}
@@ -234,15 +246,14 @@ def _split(
 def _plan(
     config: NpzConfig, arrays: Arrays, group: str | None, count: int, where: str
 ) -> SplitPlan | None:
-    lists = (config.train_groups, config.validation_groups, config.test_groups)
-    grouped = any(groups is not None for groups in lists)
+    grouped = config.lists_groups
     if grouped and config.split is not None:
         raise ConfigError("split: give either split or lists of groups, not both")
     column = _column(config.split, "split", ("split",), arrays, count, where)
     if column is not None and not grouped:
         return by_column(arrays[column], name=column, where=where)
     if group is not None:
-        return by_groups(arrays[group], *lists, name=group, where=where)
+        return by_groups(arrays[group], *config.group_lists, name=group, where=where)
     if grouped:
         raise ConfigError(
             f"group: {where} has none of {', '.join(GROUP_NAMES)}; name the array that the lists "
