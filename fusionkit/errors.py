@@ -55,6 +55,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     listing = ", ".join(known) if known else "none"
-    return f"{hint} Known: {listing}" if len(known) <= 40 else hint
+    if len(known) > 40:
+        return hint
+    return f"{hint} Known: {listing}" if hint else f"; known: {listing}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +41,7 @@ def load_local_bert(folder: str) -> Any:
     Raises:
         ConfigError: transformers is not installed, or the folder holds no model in safetensors.
     """
-    auto = import_transformers().AutoModel
+    transformers = import_transformers()
     if not Path(folder).is_dir():
         raise ConfigError(f"bert: {folder!r} is no folder; give that of a local model")
     # Older versions of transformers ignore use_safetensors where the folder is a local one.
@@ -49,15 +51,28 @@ def load_local_bert(folder: str) -> Any:
             "with model.save_pretrained of transformers"
         )
     try:
-        model = auto.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        with _no_progress_bar(transformers.utils.logging):
+            model = transformers.AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"bert: no model can be read from {folder!r}: {error}") from error
     return model.float()
+
+
+@contextmanager
+def _no_progress_bar(logging: Any) -> Iterator[None]:
+    """Weights are read from the disk at once, and the run has a bar of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def token_ids(

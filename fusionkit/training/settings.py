@@ -14,7 +14,8 @@ from fusionkit.data.source import DataConfig, DataSource
 from fusionkit.errors import ConfigError, UnknownNameError, suggest
 from fusionkit.registry import Method, MethodConfig, registry
 from fusionkit.training.config import TrainConfig
-from fusionkit.training.recipes import find_recipe
+from fusionkit.training.option_errors import Origins, describe_faults
+from fusionkit.training.recipes import Recipe, find_recipe
 
 _SECTIONS = ("model", "train", "data")
 Model = TypeVar("Model", bound=BaseModel)
@@ -84,30 +85,43 @@ def resolve(
     Raises:
         ConfigError: unknown section or key (with the nearest), or a value that does not fit.
     """
-    layers: list[Mapping[str, Mapping[str, Any]]] = [{"train": method.train_defaults}]
+    layers: list[tuple[str, Recipe]] = [(f"method {method.name}", {"train": method.train_defaults})]
     if preset is not None:
         if preset not in method.presets:
             raise UnknownNameError(f"preset of {method.name}", preset, method.presets)
-        layers.append(method.presets[preset])
+        layers.append((f"preset {preset!r}", method.presets[preset]))
     if recipe is not None:
-        layers = [*({"model": layer.get("model", {})} for layer in layers), find_recipe(recipe)]
+        layers = [(origin, {"model": layer.get("model", {})}) for origin, layer in layers]
+        layers.append((f"recipe {recipe!r}", find_recipe(recipe)))
     if file is not None:
-        layers.append(_read(file))
-    layers.append(overrides or {})
+        layers.append(("", _read(file)))
+    layers.append(("", overrides or {}))
     sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
-    for layer in layers:
+    origins: dict[str, dict[str, str]] = {name: {} for name in _SECTIONS}
+    for origin, layer in layers:
         for name, values in layer.items():
             if name not in sections:
                 raise ConfigError(f"unknown section {name!r}{suggest(name, _SECTIONS)}")
             sections[name].update(values)
+            origins[name].update(dict.fromkeys(values, origin))
     if path is not None:
         if "path" not in source.config.model_fields:
             raise ConfigError(f"data set {source.name!r} takes no path; write --data {source.name}")
         sections["data"]["path"] = path
+    homes: dict[str, type[BaseModel]] = {
+        "train": TrainConfig,
+        "model": method.config,
+        "data": source.config,
+    }
+
+    def check(config: type[Model], section: str, owner: str) -> Model:
+        given = {key: origin for key, origin in origins[section].items() if origin}
+        return _check(config, sections[section], owner, given, homes)
+
     return Settings(
-        model=_check(method.config, sections["model"], method.name, method, source),
-        train=_check(TrainConfig, sections["train"], "train", method, source),
-        data=_check(source.config, sections["data"], f"data {source.name}", method, source),
+        model=check(method.config, "model", method.name),
+        train=check(TrainConfig, "train", "train"),
+        data=check(source.config, "data", f"data {source.name}"),
     )
 
 
@@ -127,6 +141,7 @@ def parse_overrides(items: Sequence[str]) -> dict[str, dict[str, Any]]:
         except Exception as error:
             raise ConfigError(f"--set {item!r}: the value cannot be read: {error}") from None
         assert isinstance(content, dict)
+        _check_colons(item, content)
         first = str(next(iter(content)))
         nested = content[first]
         is_section = key.split(".")[0] in _SECTIONS and isinstance(nested, dict)
@@ -142,44 +157,30 @@ def build_config(config: type[Model], values: Mapping[str, Any], owner: str) -> 
     Raises:
         ConfigError: one line a wrong field, with the nearest known key.
     """
-    return _check(config, values, owner, None, None)
+    return _check(config, values, owner, {}, {"train": TrainConfig})
 
 
 def _check(
     config: type[Model],
     values: Mapping[str, Any],
     owner: str,
-    method: Method | None,
-    source: DataSource | None,
+    origins: Origins,
+    homes: Mapping[str, type[BaseModel]],
 ) -> Model:
     try:
         return config(**values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                lines.append(
-                    f"{owner} has no option {key!r}" + _elsewhere(key, config, method, source)
-                )
-            else:
-                where = f"{owner}: {key}" if key else owner
-                lines.append(f"{where}: {problem['msg']} (given: {problem['input']!r})")
-        raise ConfigError("\n".join(lines)) from None
+        faults = describe_faults(error, config, owner, origins=origins, homes=homes)
+        raise ConfigError(faults) from None
 
 
-def _elsewhere(
-    key: str, config: type[BaseModel], method: Method | None, source: DataSource | None
-) -> str:
-    homes: dict[str, type[BaseModel]] = {"train": TrainConfig}
-    if method is not None:
-        homes["model"] = method.config
-    if source is not None:
-        homes["data"] = source.config
-    for section, home in homes.items():
-        if home is not config and key in home.model_fields:
-            return f"; did you mean '{section}.{key}'?"
-    return suggest(key, config.model_fields)
+def _check_colons(item: str, content: Any) -> None:
+    """YAML reads {a:0} as a key 'a:0' without a value."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if value is None and ":" in str(key):
+                raise ConfigError(f"--set {item!r}: write a space behind the colon of {key!r}")
+            _check_colons(item, value)
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

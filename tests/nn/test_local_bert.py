@@ -34,6 +34,13 @@ def features() -> Tensor:
     return x
 
 
+def test_reading_shows_no_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model().save_pretrained(tmp_path)
+    capfd.readouterr()
+    load_local_bert(str(tmp_path))
+    assert capfd.readouterr().err == ""
+
+
 def test_weights_come_from_safetensors_in_float32(tmp_path: Path) -> None:
     saved = model().half()
     for name, options in (("whole", {}), ("parts", {"max_shard_size": 100})):

@@ -86,3 +86,26 @@ def test_wrong_files(tmp_path: Path, content: str, message: str) -> None:
         settings(file=file)
     with pytest.raises(ConfigError, match="no such configuration file"):
         settings(file=tmp_path / "missing.yaml")
+
+
+def test_a_colon_without_a_space_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"write a space behind the colon of 'a:0'"):
+        settings("mask_scale={a:0}")
+
+
+def test_a_recipe_for_other_data_is_named_once() -> None:
+    method, source = registry().get("method", "mmlatch"), registry().get("data set", "synthetic")
+    with pytest.raises(ConfigError) as error:
+        resolve(method, source, recipe="utd-mhad", overrides=parse_overrides(["train.epoch=2"]))
+    assert "\n" not in str(error.value) and "did you mean 'epochs'" in str(error.value)
+    with pytest.raises(ConfigError, match=r"^recipe 'utd-mhad' does not fit: data synthetic has"):
+        resolve(method, source, recipe="utd-mhad")
+
+
+def test_what_a_preset_gave_is_told_from_what_was_written() -> None:
+    method, source = registry().get("method", "mag"), registry().get("data set", "synthetic")
+    with pytest.raises(ConfigError) as error:
+        resolve(method, source, preset="sensors", overrides=parse_overrides(["bert=folder"]))
+    assert "(given: {'bert': 'folder'}; preset 'sensors': {'encoder': 'conv_bilstm'," in str(
+        error.value
+    )
