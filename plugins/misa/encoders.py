@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusionkit.nn import LengthAwareRNN, SequenceEncoder, pool
+from fusionkit.nn import LengthAwareRNN, SequenceEncoder, last_step, pool
 from fusionkit_plugins.misa.config import MISAConfig
 
 
@@ -36,13 +36,12 @@ class StackedRNN(nn.Module):
         The final states of the first forward, second forward, first backward and second backward
         network, in this order.
         """
-        hidden, first = self.first(x, lengths, need_state=True)
-        _, second = self.second(self.norm(hidden), lengths, need_state=True)
-        if self.first.cell == "lstm":
-            first, second = first[0], second[0]
-        # (2, B, H) each: the direction comes before the network.
-        states = torch.cat([first, second], dim=-1).transpose(0, 1)
-        return states.flatten(1)
+        hidden = self.first(x, lengths)[0]
+        outputs = (hidden, self.second(self.norm(hidden), lengths)[0])
+        # Of the padded output: asking for the state would have packed sequences, which are slower.
+        states = [last_step(output, lengths, bidirectional=True) for output in outputs]
+        # (B, 2, H) each: the direction comes before the network.
+        return torch.stack(states, dim=1).unflatten(2, (2, -1)).transpose(1, 2).flatten(1)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class TimeMean(nn.Module):
