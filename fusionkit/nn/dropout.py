@@ -47,4 +47,5 @@ def dropout_seed(
     """
     if p == 0.0 or not (module.training or at_eval):
         return 0.0, None
-    return p, torch.randint(2**62, (), device=device)
+    # Whether MPS draws numbers of 62 bits was not tried: the CPU's generator serves it.
+    return p, torch.randint(2**62, (), device="cpu" if device.type == "mps" else device)

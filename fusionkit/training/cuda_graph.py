@@ -126,14 +126,14 @@ def _ignores_padding(model: nn.Module, store: SequenceStore) -> bool:
     """Whether the shortest sample's outputs are the same alone and padded beside the longest."""
     longest = longest_steps(store)
     share: Any = sum(n / max(longest[m], 1) for m, n in store.lengths.items())
-    short, long = int(share.argmin()), int(share.argmax())
+    rows = [int(share.argmin()), int(share.argmax())]
     was_training = model.training
     model.eval()
     outputs = []
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        for batch in (store.batch([short]), store.batch([short, long]).padded_to(longest)):
-            # Some released codes drop at evaluation, too: the same seeds for both.
-            torch.manual_seed(0)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for batch in (store.batch(rows[:1]), store.batch(rows).padded_to(longest)):
+            # Released codes drop at evaluation: the same seeds for both, on the CPU alone.
+            torch.default_generator.manual_seed(0)
             outputs.append(model(batch)[0])
     model.train(was_training)
     return torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
@@ -216,7 +216,7 @@ class GraphedSteps:
         batch = batch.padded_to(steps)
         shape = self.shapes.get((len(batch), *steps.values()))
         if shape is None:
-            # Names are no tensors: a graph would keep those of one batch for ever.
+            # Names are no tensors: a graph would keep those of one batch.
             shape = _Shape(replace(batch.to(self.device), ids=[]))
             self.shapes[(len(batch), *steps.values())] = shape
         _fill(shape.batch, batch)

@@ -40,8 +40,9 @@ class StackedRNN(nn.Module):
         outputs = (hidden, self.second(self.norm(hidden), lengths)[0])
         # Of the padded output: asking for the state would have packed sequences, which are slower.
         states = [last_step(output, lengths, bidirectional=True) for output in outputs]
-        # (B, 2, H) each: the direction comes before the network.
-        return torch.stack(states, dim=1).unflatten(2, (2, -1)).transpose(1, 2).flatten(1)  # type: ignore[no-untyped-call,no-any-return]
+        # (B, network, direction, H): the direction has to come first.
+        apart = torch.stack(states, dim=1).reshape(x.shape[0], 2, 2, self.first.hidden_size)
+        return apart.transpose(1, 2).flatten(1)
 
 
 class TimeMean(nn.Module):

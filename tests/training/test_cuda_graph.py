@@ -155,7 +155,9 @@ def check(
     source = registry().get("data set", "synthetic")
     settings = Settings(options, config, source.config())
     net = found.create(options, data.spec)
+    state = torch.get_rng_state()
     check_cuda_graph(found, net, settings, data.train, torch.device(device))
+    assert torch.equal(torch.get_rng_state(), state) and net.training
 
 
 @pytest.mark.parametrize(
