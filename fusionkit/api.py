@@ -77,6 +77,7 @@ def train(
     metrics: str = "default",
     out: Path | str | None = None,
     device: str = "auto",
+    cuda_graph: bool = False,
     resume: Path | str | None = None,
     callbacks: Sequence[object] = (),
 ) -> RunResult:
@@ -90,6 +91,7 @@ def train(
         model, train, data_options: options by section, stronger than preset and file.
         metrics: name of a metric set. out: new folder (default: ``runs/...``).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        cuda_graph: capture the training step and replay it: ``train={"cuda_graph": True}``.
         resume: folder of an interrupted run to continue; everything else comes from it.
         callbacks: objects with any of the methods that `fusionkit.Callback` lists.
 
@@ -99,13 +101,16 @@ def train(
     from fusionkit.training.run import resume_run, start_run
 
     if resume is not None:
-        if method or preset or recipe or config or model or train or data_options or out:
+        given = (method, preset, recipe, config, model, train, data_options, out, cuda_graph)
+        if any(given):
             raise ConfigError("resume takes everything from the run; leave the other options out")
         return resume_run(Path(resume), device=device, callbacks=callbacks)
     if method is None:
         raise ConfigError("name a method to train, or a run to --resume")
     found, model = find_method(method, model)
     source, path = data_source(data)
+    if cuda_graph:
+        train = {**(train or {}), "cuda_graph": True}
     overrides = {"model": model, "train": train or {}, "data": data_options or {}}
     settings: Settings = resolve(
         found,

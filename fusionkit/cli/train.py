@@ -23,6 +23,8 @@ from fusionkit.cli.names import RegisteredName
               help="of initialisation, order and dropout")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="new run folder  [default: runs/...]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N")
+@click.option("--cuda-graph", is_flag=True,
+              help="capture the training step as CUDA graphs (docs/training.md)")  # fmt: skip
 @click.option("--metrics", default="default", show_default=True, type=RegisteredName("metric set"),
               help="metric set to report")  # fmt: skip
 @click.option("--nonfinite", type=click.Choice(["error", "zero"]),
@@ -39,6 +41,7 @@ def command(
     seed: int,
     out: Path | None,
     device: str,
+    cuda_graph: bool,
     metrics: str,
     nonfinite: str | None,
     resume: Path | None,
@@ -65,7 +68,8 @@ def command(
             result = api.train(
                 method, data, seed=seed, preset=preset, recipe=recipe, config=config,
                 model=sections["model"], train=sections["train"], data_options=sections["data"],
-                metrics=metrics, out=out, device=device, resume=resume, callbacks=[progress],
+                metrics=metrics, out=out, device=device, cuda_graph=cuda_graph, resume=resume,
+                callbacks=[progress],
             )  # fmt: skip
         except KeyboardInterrupt:
             folder = progress.folder
@@ -78,7 +82,7 @@ def command(
 def _only_resume() -> None:
     ctx = click.get_current_context()
     for name in ("method", "data", "settings", "preset", "recipe", "config", "seed", "out",
-                 "metrics", "nonfinite"):  # fmt: skip
+                 "cuda_graph", "metrics", "nonfinite"):  # fmt: skip
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise click.UsageError(f"--resume takes everything from the run; leave out {name!r}")

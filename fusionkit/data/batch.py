@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,6 +38,15 @@ class MultimodalBatch:
             m: torch.full_like(n, self.features[m].shape[1]) for m, n in self.lengths.items()
         }
         return replace(self, lengths=lengths)
+
+    def padded_to(self, steps: Mapping[str, int]) -> MultimodalBatch:
+        """The batch with zeros at the end of the time axis, up to ``steps[m]`` >= T_m steps."""
+        return replace(
+            self,
+            features={
+                m: F.pad(x, (0, 0, 0, steps[m] - x.shape[1])) for m, x in self.features.items()
+            },
+        )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> MultimodalBatch:
         """The batch on ``device``; ``dtype`` converts the features only."""

@@ -59,7 +59,7 @@ class ProjectedAttention(nn.Module):
         Returns:
             (B, Tq, attention_size), and (B, Tq, Tk) with ``return_weights``.
         """
-        dropout_p, seed = dropout_seed(self, self.dropout)
+        dropout_p, seed = dropout_seed(self, self.dropout, source.device)
         query = self.query(source if queries is None else queries).unsqueeze(1)
         key = self.key(source).unsqueeze(1)
         value = self.value(source if values is None else values).unsqueeze(1)
@@ -141,12 +141,12 @@ class SymmetricAttention(nn.Module):
             The pair that reads the first and the pair that reads the second, with seeds drawn; and
             the dropout probability of this call.
         """
-        dropout_p, seed = dropout_seed(self, self.dropout)
+        dropout_p, seed = dropout_seed(self, self.dropout, first.device)
         to_first = AttentionPair(
             self.query_second(second).unsqueeze(1), self.key_first(first).unsqueeze(1),
             self.value_first(first).unsqueeze(1), first_lengths, second_lengths, seed,
         )  # fmt: skip
-        dropout_p, seed = dropout_seed(self, self.dropout)
+        dropout_p, seed = dropout_seed(self, self.dropout, first.device)
         to_second = AttentionPair(
             self.query_first(first).unsqueeze(1), self.key_second(second).unsqueeze(1),
             self.value_second(second).unsqueeze(1), second_lengths, first_lengths, seed,

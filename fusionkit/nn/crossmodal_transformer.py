@@ -68,7 +68,7 @@ class MultiheadAttention(nn.Module):
             (B, Tq, size), and (B, Tq, Tk) with ``return_weights``.
         """
         q, k, v = self.heads(query, key, value)
-        p, seed = dropout_seed(self, self.dropout)
+        p, seed = dropout_seed(self, self.dropout, q.device)
         if return_weights:
             output, weights = cross_attention(
                 q, k, v, key_lengths=key_lengths, query_lengths=query_lengths,
@@ -271,7 +271,7 @@ def _attend(
     outputs: dict[int, Tensor] = {}
     together: dict[float, list[tuple[int, AttentionPair]]] = {}
     for k, (layer, (q, key, v), reading) in enumerate(zip(layers, heads, readings)):
-        p, seed = dropout_seed(layer.attention, layer.attention.dropout)
+        p, seed = dropout_seed(layer.attention, layer.attention.dropout, q.device)
         key_lengths = reading.lengths if reading.source is None else reading.source_lengths
         if reading.bias is not None:
             outputs[k] = cross_attention(

@@ -11,7 +11,7 @@ from fusionkit.ops.extension import AVAILABLE
 
 
 class Dropout(nn.Module):
-    """`torch.nn.Dropout` that draws one seed from torch's CPU generator and makes the mask from it.
+    """`torch.nn.Dropout` that draws one seed from torch's generator and makes the mask from it.
 
     Where the compiled operator cannot run (no extension, another device or dtype), torch's own
     dropout does, because the operator's reference is slow.
@@ -33,12 +33,19 @@ class Dropout(nn.Module):
         compiled = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() > 0
         if self.p >= 1.0 or not (compiled and AVAILABLE):
             return F.dropout(x, self.p, self.training)
-        p, seed = dropout_seed(self, self.p)
+        p, seed = dropout_seed(self, self.p, x.device)
         return dropout(x, p, seed)
 
 
-def dropout_seed(module: nn.Module, p: float, at_eval: bool = False) -> tuple[float, Tensor | None]:
-    """Dropout probability of this call and a seed drawn from torch's CPU generator if it is > 0."""
+def dropout_seed(
+    module: nn.Module, p: float, device: torch.device, at_eval: bool = False
+) -> tuple[float, Tensor | None]:
+    """Dropout probability of this call and, if it is > 0, a seed on the device of the input.
+
+    The seed comes from torch's generator of that device: nothing waits for an accelerator, its
+    kernels read the seed where it is, and a captured CUDA graph draws a new one at every replay.
+    """
     if p == 0.0 or not (module.training or at_eval):
         return 0.0, None
-    return p, torch.randint(2**62, ())
+    # Whether MPS draws numbers of 62 bits was not tried: the CPU's generator serves it.
+    return p, torch.randint(2**62, (), device="cpu" if device.type == "mps" else device)

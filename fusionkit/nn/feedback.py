@@ -101,7 +101,7 @@ class FeedbackMask(nn.Module):
 
         ``hidden`` is as in `gate_logits`.
         """
-        dropout_p, seed = dropout_seed(self, self.mask_dropout, self.mask_dropout_at_eval)
+        dropout_p, seed = dropout_seed(self, self.mask_dropout, x.device, self.mask_dropout_at_eval)
         scaled = x if self.scale == 1.0 else self.scale * x
         return gated_mask(
             scaled, self.gate_logits(sources, lengths, hidden),

@@ -92,8 +92,9 @@ def token_ids(
         raise DataError(f"bert: {x.shape[1]} tokens, the model takes at most {max_tokens}")
     column = x[..., 0].masked_fill(~within(lengths, x.shape[1]), 0.0)
     ids = column.long()
-    # A traced graph cannot depend on values.
-    if not torch.compiler.is_compiling() and bool(
+    # A traced or captured graph cannot depend on values.
+    capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not (torch.compiler.is_compiling() or capturing) and bool(
         ((ids != column) | (ids < 0) | (ids >= vocabulary)).any()
     ):
         wrong = float(column[(ids != column) | (ids < 0) | (ids >= vocabulary)].flatten()[0])

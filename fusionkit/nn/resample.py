@@ -9,7 +9,9 @@ from fusionkit.errors import DataError
 from fusionkit.ops.lengths import zero_padding
 
 
-def resample(x: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
+def resample(
+    x: Tensor, lengths: Tensor, target_lengths: Tensor, *, most: int | None = None
+) -> Tensor:
     """Average each sequence over equal parts of its valid time, differentiably.
 
     Step t of sample b is the mean of x[b] over the interval [t, t + 1) * lengths[b] /
@@ -18,16 +20,21 @@ def resample(x: Tensor, lengths: Tensor, target_lengths: Tensor) -> Tensor:
 
     Args:
         x: (B, T, D). lengths: (B,) in [1, T]. target_lengths: (B,) in [0, N], N its maximum.
+        most: no target is longer. On an accelerator N is then this number, so that nothing waits
+            for the device; the CPU takes the maximum all the same.
 
     Returns:
         (B, N, D), zero from ``target_lengths[b]`` on.
 
     Raises:
-        DataError: a sample of length 0 has a target of more than 0 steps.
+        DataError: a sample of length 0 has a target of more than 0 steps. On an accelerator with
+            ``most`` nobody looks, and the result is NaN there.
     """
-    if bool(((lengths == 0) & (target_lengths > 0)).any()):
-        raise DataError("resample: a sequence of length 0 cannot be stretched")
-    steps = int(target_lengths.max()) if len(target_lengths) else 0
+    if most is None or target_lengths.is_cpu:
+        if bool(((lengths == 0) & (target_lengths > 0)).any()):
+            raise DataError("resample: a sequence of length 0 cannot be stretched")
+        most = int(target_lengths.max()) if len(target_lengths) else 0
+    steps = most
     # The integral of x up to every frame border; a part's mean is a difference of two values.
     integral = torch.nn.functional.pad(x.cumsum(dim=1), (0, 0, 1, 0))
     ratio = lengths.to(torch.float64) / target_lengths.clamp(min=1).to(torch.float64)

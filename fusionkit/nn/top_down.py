@@ -126,8 +126,9 @@ class TopDownFeedback(nn.ModuleDict):
     ) -> Tensor:
         if self._aligned or source == target:
             return encoded[source]
-        moved = resample(encoded[source], lengths[source], lengths[target])
-        missing = encoded[target].shape[1] - moved.shape[1]
+        steps = encoded[target].shape[1]
+        moved = resample(encoded[source], lengths[source], lengths[target], most=steps)
+        missing = steps - moved.shape[1]
         return torch.nn.functional.pad(moved, (0, 0, 0, missing))
 
     def _hidden(

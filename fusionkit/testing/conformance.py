@@ -30,12 +30,12 @@ def assert_conforms(method: str, **options: Any) -> None:
     For every task the method knows and every number of modalities from its minimum to three (and
     its roles): the output's shape; a gradient for some parameter of every part that the loss
     reaches; no NaN; one sample alone gives what it gives in a batch; what stands on the padding
-    has no influence; evaluation is deterministic; a batch of one can be trained on; one frame of
-    zeros, which stands for a missing modality, and bfloat16 autocast give finite outputs; the state
-    dictionary restores the outputs; an unknown option is refused. The last of these data come once
-    more with a context, which the method may ignore. On aligned data with a context, unless
-    ``Method.traceable`` is False: `torch.compile` makes one graph, `torch.export` works, and both
-    give the same outputs.
+    has no influence, nor has more padding, on outputs and gradients; evaluation is deterministic; a
+    batch of one can be trained on; one frame of zeros, which stands for a missing modality, and
+    bfloat16 autocast give finite outputs; the state dictionary restores the outputs; an unknown
+    option is refused. The last of these data come once more with a context, which the method may
+    ignore. On aligned data with a context, unless ``Method.traceable`` is False: `torch.compile`
+    makes one graph, `torch.export` works, and both give the same outputs.
 
     Raises:
         AssertionError: says which clause is broken, and for which data.
@@ -128,12 +128,14 @@ def _check(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
     _require(all(bool(g.isfinite().all()) for g in gradients), where, "a gradient is not finite")
 
     model.eval()
+    further = batch.padded_to({m: x.shape[1] + 4 for m, x in batch.features.items()})
     with torch.no_grad():
         reference = model(batch)
         _require(bool(reference.isfinite().all()), where, "an output is not finite")
         _require(torch.equal(reference, model(batch)), where, "two evaluations differ")
         _require(_close(_alone(model, batch), reference), where, "a sample depends on its batch")
         _require(_close(model(_junk_padding(batch)), reference), where, "padding has an influence")
+        _require(_close(model(further), reference), where, "more padding changes an output")
         copy = create(method, spec, **options).eval()
         copy.load_state_dict(model.state_dict())
         _require(torch.equal(copy(batch), reference), where, "the state dictionary is not enough")
@@ -144,6 +146,9 @@ def _check(method: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
         if not spec.aligned:
             gap = model(_without(batch, list(spec.modalities)[-1]))
             _require(bool(gap.isfinite().all()), where, "a missing modality is not finite")
+
+    same = all(map(_close, _gradients(model, further), _gradients(model, batch)))
+    _require(same, where, "more padding changes a gradient")
 
     model.train()
     one = _rows(batch, [0])
@@ -204,6 +209,16 @@ def _rows(batch: MultimodalBatch, rows: list[int]) -> MultimodalBatch:
         targets=None if batch.targets is None else batch.targets[rows],
         ids=[batch.ids[row] for row in rows],
         context={name: index[rows] for name, index in batch.context.items()},
+    )
+
+
+def _gradients(model: nn.Module, batch: MultimodalBatch) -> list[Tensor]:
+    """Of every parameter, for the mean square of the outputs; zeros where there is none."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return list(
+        torch.autograd.grad(
+            model(batch).square().mean(), parameters, allow_unused=True, materialize_grads=True
+        )
     )
 
 

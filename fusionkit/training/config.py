@@ -51,6 +51,10 @@ class TrainConfig(BaseModel):
         0.0, ge=0, description="standard deviation of noise added to training features"
     )
     precision: Precision = Field("32-true", description="arithmetic of the model")
+    cuda_graph: bool = Field(
+        False,
+        description="capture the training step as CUDA graphs and replay it (docs/training.md)",
+    )
     callbacks: list[str] = Field(default_factory=list, description="registered callbacks to run")
 
     @model_validator(mode="after")

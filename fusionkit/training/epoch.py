@@ -33,8 +33,8 @@ class Trainer:
     others: dict[str, Any]
     auxiliary: Auxiliary
 
-    def loss(self, batch: MultimodalBatch, objective: str | None, where: str) -> Tensor:
-        """Loss of a batch; raises where it is not finite."""
+    def loss(self, batch: MultimodalBatch, objective: str | None, where: str | None) -> Tensor:
+        """Loss of a batch; raises unless it is finite. Nobody looks where ``where`` is None."""
         loss: Tensor = self.module(
             batch.features,
             batch.lengths,
@@ -43,12 +43,9 @@ class Trainer:
             objective=objective,
             context=batch.context,
         )
-        if not torch.isfinite(loss):
+        if where is not None and not torch.isfinite(loss):
             kind = "training" if objective is None else f"auxiliary {objective!r}"
-            raise FusionKitError(
-                f"the {kind} loss is {loss.item()} in {where}; "
-                "lower train.learning_rate or set train.clip_norm=1"
-            )
+            raise not_finite(kind, loss.item(), where)
         return loss
 
     def auxiliary_step(self, batch: MultimodalBatch, name: str, where: str) -> float:
@@ -68,6 +65,38 @@ class Trainer:
             self.fabric.backward(loss, inputs=self.auxiliary.main)
         else:
             self.fabric.backward(loss)
+
+
+def not_finite(kind: str, loss: float, where: str) -> FusionKitError:
+    """The error of a loss that is NaN or infinite."""
+    return FusionKitError(
+        f"the {kind} loss is {loss} in {where}; lower train.learning_rate or set train.clip_norm=1"
+    )
+
+
+def main_step(
+    trainer: Trainer,
+    batch: MultimodalBatch,
+    config: TrainConfig,
+    *,
+    where: str | None,
+    batches: int = 1,
+    update: bool = True,
+) -> Tensor:
+    """Loss and gradients of a batch, and the optimizer's update; captured graphs hold this, too.
+
+    Args:
+        where: names the batch in an error; None: no value is read, so nothing waits for a device.
+        batches: whose gradients make one step. update: take the step, otherwise gradients add up.
+
+    Returns:
+        The main loss, a scalar.
+    """
+    loss = trainer.loss(batch, None, where)
+    trainer.backward(loss / batches)
+    if update:
+        _update(trainer, config)
+    return loss
 
 
 def train_epoch(
@@ -90,24 +119,30 @@ def train_epoch(
 
     if trainer.auxiliary.of("epoch"):
         for index, batch in enumerate(loader):
-            batch = _noisy(batch.to(device), config.input_noise)
+            batch = noisy(batch.to(device), config.input_noise)
             auxiliary_steps(batch, "epoch", f"epoch {epoch}, batch {index + 1}")
     for index, batch in enumerate(loader):
-        batch = _noisy(batch.to(device), config.input_noise)
+        batch = noisy(batch.to(device), config.input_noise)
         where = f"epoch {epoch}, batch {index + 1}"
         auxiliary_steps(batch, "step", where)
-        loss = trainer.loss(batch, None, where)
-        totals["loss"], count = totals["loss"] + loss.item() * len(batch), count + len(batch)
         first_of_step = index - index % config.accumulate
-        trainer.backward(loss / min(config.accumulate, batches - first_of_step))
-        if (index + 1) % config.accumulate == 0 or index + 1 == batches:
-            _step(trainer, config)
+        update = (index + 1) % config.accumulate == 0 or index + 1 == batches
+        loss = main_step(
+            trainer,
+            batch,
+            config,
+            where=where,
+            batches=min(config.accumulate, batches - first_of_step),
+            update=update,
+        )
+        totals["loss"], count = totals["loss"] + loss.item() * len(batch), count + len(batch)
+        if update:
             schedule.after_step()
         after_batch()
     return {name: total / count for name, total in totals.items()}
 
 
-def _step(trainer: Trainer, config: TrainConfig) -> None:
+def _update(trainer: Trainer, config: TrainConfig) -> None:
     if config.clip_norm is not None:
         trainer.fabric.clip_gradients(
             trainer.module, trainer.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
@@ -118,7 +153,8 @@ def _step(trainer: Trainer, config: TrainConfig) -> None:
     trainer.optimizer.zero_grad()
 
 
-def _noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
+def noisy(batch: MultimodalBatch, std: float) -> MultimodalBatch:
+    """The batch with normal noise of this standard deviation on its valid steps."""
     if std == 0.0:
         return batch
     noisy: dict[str, Tensor] = {}

@@ -22,6 +22,7 @@ from fusionkit.evaluation.protocol import metric_function
 from fusionkit.ops.backends import check_forced
 from fusionkit.registry import registry
 from fusionkit.training.comparison import Comparison, Row, choose_baseline, difference_to
+from fusionkit.training.cuda_graph import check_cuda_graph
 from fusionkit.training.experiment_folder import (
     check_space,
     claim,
@@ -125,17 +126,20 @@ def _check(experiment: Experiment) -> _Checked:
     if any(variant.settings.data != first for variant in experiment.variants):
         raise ConfigError("the methods' presets prepare the data differently; name a recipe")
     metrics: MetricSet = registry().get("metric set", experiment.metrics)
-    for variant in experiment.variants:
+    fabrics = [
         make_fabric(experiment.device, variant.settings.train.precision, [], [])
+        for variant in experiment.variants
+    ]
     dataset: MultimodalDataset = experiment.source.load(first)
     parameters, size, described = {}, {}, {}
-    for variant in experiment.variants:
+    for variant, fabric in zip(experiment.variants, fabrics):
         work = Work(
             variant.method, experiment.source, variant.settings, experiment.data, 0, metrics
         )
         variant.method.check(dataset.spec)
         check_metrics(work, dataset)
         model = variant.method.create(variant.settings.model, dataset.spec)
+        check_cuda_graph(variant.method, model, variant.settings, dataset.train, fabric.device)
         trained = [p for p in model.parameters() if p.requires_grad]
         parameters[variant.label] = sum(p.numel() for p in trained)
         size[variant.label] = sum(t.nbytes for t in model.state_dict().values())

@@ -27,6 +27,7 @@ from fusionkit.training.checkpoint import (
     save_checkpoint,
 )
 from fusionkit.training.config import TrainConfig
+from fusionkit.training.cuda_graph import GraphedSteps, graphed_epoch, longest_steps
 from fusionkit.training.epoch import Trainer, train_epoch
 from fusionkit.training.objective import Schedule, TaskLoss, TrainingModule, build_optimizer
 from fusionkit.training.parameter_groups import main_parameters
@@ -80,7 +81,11 @@ def fit(
     loss = TaskLoss(dataset.spec, config)
     module, optimizer, *others = fabric.setup(
         TrainingModule(model, method, loss, auxiliary.objectives),
-        build_optimizer(main_parameters(method, model, auxiliary, config), config),
+        build_optimizer(
+            main_parameters(method, model, auxiliary, config),
+            config,
+            capturable=config.cuda_graph and fabric.device.type == "cuda",
+        ),
         *auxiliary.optimizers,
     )
     trainer = Trainer(fabric, module, optimizer, dict(zip(auxiliary.objectives, others)), auxiliary)
@@ -111,6 +116,10 @@ def fit(
             raise CheckpointError(
                 f"{checkpoints}: the training state is that of another run: {error}"
             ) from error
+    # After the optimizer has its state: graphs hold the addresses.
+    graphs = None
+    if config.cuda_graph:
+        graphs = GraphedSteps(trainer, config, longest_steps(dataset.train))
     state = FitState(fabric, model, folder, config.epochs, len(loader), progress)
     fabric.call("on_fit_start", state=state)
     while not (progress.stopped or progress.epoch >= config.epochs):
@@ -119,14 +128,17 @@ def fit(
         loader.batch_sampler.set_epoch(progress.epoch)
         if memory is not None:
             memory.start_epoch(progress.epoch + 1)
-        losses = train_epoch(
-            trainer,
-            loader,
-            schedule,
-            config,
-            epoch=progress.epoch + 1,
-            after_batch=lambda: fabric.call("on_batch_end", state=state),
-        )
+        epoch = progress.epoch + 1
+
+        def after_batch() -> None:
+            fabric.call("on_batch_end", state=state)
+
+        if graphs is not None:
+            losses = graphed_epoch(graphs, loader, schedule, epoch=epoch, after_batch=after_batch)
+        else:
+            losses = train_epoch(
+                trainer, loader, schedule, config, epoch=epoch, after_batch=after_batch
+            )
         model.eval()
         values = validate(model)
         schedule.after_epoch(values["loss"])

@@ -79,20 +79,27 @@ class TrainingModule(nn.Module):
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: TrainConfig
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    config: TrainConfig,
+    *,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """The optimizer that ``config.optimizer`` names (SGD with momentum 0.9).
 
     Args:
         parameters: to train, or groups of them as `torch.optim.Optimizer` takes; the rates of the
             configuration are for what a group leaves open.
+        capturable: its steps can be part of a CUDA graph, with rates in tensors.
     """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, capturable=capturable)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        # Of torch's kinds of SGD only the fused one reads a rate on the device.
+        return torch.optim.SGD(
+            parameters, lr=rate, weight_decay=decay, momentum=0.9, fused=capturable or None
+        )
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, capturable=capturable)
 
 
 class Schedule:

@@ -24,6 +24,7 @@ from fusionkit.ops.backends import check_forced
 from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import has_checkpoint, load_checkpoint, load_weights
 from fusionkit.training.config import TrainConfig
+from fusionkit.training.cuda_graph import check_cuda_graph
 from fusionkit.training.loop import fit, make_fabric
 from fusionkit.training.objective import TaskLoss
 from fusionkit.training.result import RunResult
@@ -52,7 +53,7 @@ def start_run(
 ) -> RunResult:
     """Check everything that can be checked, make the folder, train, and score."""
     work = Work(method, source, settings, data, seed, registry().get("metric set", metrics))
-    make_fabric(device, settings.train.precision, [], [])
+    fabric = make_fabric(device, settings.train.precision, [], [])
     check_forced()
     dataset = source.load(settings.data)
     method.check(dataset.spec)
@@ -62,6 +63,7 @@ def start_run(
     model = method.create(settings.model, dataset.spec)
     for split in ("train", "validation", "test"):
         check_samples(model, dataset.split(split), f"{split} data")
+    check_cuda_graph(method, model, settings, dataset.train, fabric.device)
     folder = RunFolder.create(out or default_path(method.name, data, seed), describe(work, dataset))
     return _run(work, dataset, model, folder, device, [*named, *callbacks], resume=False)
 
@@ -78,6 +80,8 @@ def resume_run(path: Path, *, device: str, callbacks: Sequence[object]) -> RunRe
     work, dataset = open_work(folder)
     _seed_everything(work.seed)
     model = work.method.create(work.settings.model, dataset.spec)
+    fabric = make_fabric(device, work.settings.train.precision, [], [])
+    check_cuda_graph(work.method, model, work.settings, dataset.train, fabric.device)
     # Killed before its first checkpoint was pointed to, a run starts again from its seed.
     written = {path.name for path in folder.checkpoints.glob("epoch-*")}
     resume = has_checkpoint(folder.checkpoints) or not written <= {"epoch-0001"}

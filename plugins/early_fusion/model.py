@@ -78,6 +78,8 @@ class EarlyFusion(nn.Module):
         if self.aligned:
             return torch.cat(features, dim=-1), lengths[0]
         stacked = torch.stack(lengths)
-        common = stacked.amax(dim=0) if self.time_axis == "longest" else stacked.amin(dim=0)
-        on_axis = [resample(x, n, common) for x, n in zip(features, lengths)]
+        longest, steps = self.time_axis == "longest", [x.shape[1] for x in features]
+        common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
+        most = max(steps) if longest else min(steps)
+        on_axis = [resample(x, n, common, most=most) for x, n in zip(features, lengths)]
         return torch.cat(on_axis, dim=-1), common

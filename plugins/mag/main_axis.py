@@ -41,5 +41,8 @@ def on_main_steps(
     if aligned:
         return x, others
     steps = lengths[main]
-    others = {name: resample(other, lengths[name], steps) for name, other in others.items()}
+    others = {
+        name: resample(other, lengths[name], steps, most=x.shape[1])
+        for name, other in others.items()
+    }
     return x[:, : next(iter(others.values())).shape[1]], others

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusionkit.nn import LengthAwareRNN, SequenceEncoder, pool
+from fusionkit.nn import LengthAwareRNN, SequenceEncoder, last_step, pool
 from fusionkit_plugins.misa.config import MISAConfig
 
 
@@ -36,13 +36,13 @@ class StackedRNN(nn.Module):
         The final states of the first forward, second forward, first backward and second backward
         network, in this order.
         """
-        hidden, first = self.first(x, lengths, need_state=True)
-        _, second = self.second(self.norm(hidden), lengths, need_state=True)
-        if self.first.cell == "lstm":
-            first, second = first[0], second[0]
-        # (2, B, H) each: the direction comes before the network.
-        states = torch.cat([first, second], dim=-1).transpose(0, 1)
-        return states.flatten(1)
+        hidden = self.first(x, lengths)[0]
+        outputs = (hidden, self.second(self.norm(hidden), lengths)[0])
+        # Of the padded output: asking for the state would have packed sequences, which are slower.
+        states = [last_step(output, lengths, bidirectional=True) for output in outputs]
+        # (B, network, direction, H): the direction has to come first.
+        apart = torch.stack(states, dim=1).reshape(x.shape[0], 2, 2, self.first.hidden_size)
+        return apart.transpose(1, 2).flatten(1)
 
 
 class TimeMean(nn.Module):

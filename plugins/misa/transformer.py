@@ -44,7 +44,7 @@ class PostNormLayer(nn.Module):
         # (B, L, 3 D) to query, key and value of (B, heads, L, D / heads).
         parts = self.projection(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
-        dropout_p, seed = dropout_seed(self.dropout, self.dropout.p)
+        dropout_p, seed = dropout_seed(self.dropout, self.dropout.p, x.device)
         attended = cross_attention(query, key, value, dropout_p=dropout_p, seed=seed)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return output

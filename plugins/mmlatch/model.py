@@ -112,7 +112,9 @@ class MMLatch(nn.Module):
         stacked = torch.stack(list(lengths.values()))
         longest = self.config.time_axis == "longest"
         common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
-        return {n: resample(x, lengths[n], common) for n, x in features.items()}, common
+        steps = [x.shape[1] for x in features.values()]
+        most = max(steps) if longest else min(steps)
+        return {n: resample(x, lengths[n], common, most=most) for n, x in features.items()}, common
 
     def _encode(self, inputs: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
         encoders: dict[str, Any] = dict(self.encoders.items())

@@ -132,6 +132,12 @@ def test_predict_on_own_samples(run: Path, tmp_path: Path) -> None:
         (["train", "mmlatch", "--preset", "papr"], 2, "did you mean 'paper'"),
         (["train"], 2, "name a METHOD"),
         (["train", "mmlatch", "--resume", "somewhere"], 2, "leave out 'method'"),
+        (["train", "--cuda-graph", "--resume", "somewhere"], 2, "leave out 'cuda_graph'"),
+        (
+            ["train", "late_fusion", *SMALL, "--cuda-graph", "--device", "cpu"],
+            2,
+            "--cuda-graph needs a CUDA device, and the run is on cpu",
+        ),
         (["train", "mmlatch", "--data", "watch:x"], 2, "takes no path"),
         (["train", "mmlatch", "--data", "npz:missing.npz"], 1, "missing.npz"),
         (["train", "mmlatch", "--seed", "-1"], 2, "--seed"),

@@ -41,12 +41,18 @@ def batch_statistics(self: Small, batch: MultimodalBatch, output: Tensor) -> Ten
     return output - output.mean(dim=0)
 
 
+def padded_gradient(self: Small, batch: MultimodalBatch, output: Tensor) -> Tensor:
+    steps, weight = batch.features[self.name].shape[1], self.head.weight.sum()
+    return output + steps * (weight - weight.detach())
+
+
 CASES: list[tuple[str, Broken, str]] = [
     ("shape", lambda s, b, y: y[:, :0], "outputs"),
     ("nan", lambda s, b, y: y / 0 * 0, "not finite"),
     ("no_gradient", lambda s, b, y: y.detach() + torch.zeros((), requires_grad=True), "gradient"),
     ("random", lambda s, b, y: y + torch.rand(()), "two evaluations differ"),
     ("padding", padded_mean, "depends on its batch|padding"),
+    ("more padding", padded_gradient, "more padding changes a gradient"),
     ("batch", batch_statistics, "depends on its batch"),
     ("autocast", lambda s, b, y: y if y.dtype == torch.float32 else y / 0, "bfloat16 autocast"),
     ("gap", lambda s, b, y: y / (b.lengths[s.name][:, None] != 1), "a missing modality"),

@@ -66,12 +66,13 @@ class CLUBSample(CLUB):
     ) -> Tensor:
         """The bound in nats, a scalar, from N pairs: x (N, Dx) and y (N, Dy).
 
-        ``index`` (N,) int64 is the permutation, drawn from ``generator`` (default: torch's CPU
-        generator) where it is not given; it may have fixed points.
+        ``index`` (N,) int64 is the permutation, drawn from ``generator`` (default: torch's for the
+        device of y) where it is not given; it may have fixed points.
         """
         count = check_pairs(x, y)
         if index is None:
-            index = torch.randperm(count, generator=generator).to(y.device)
+            device = y.device if generator is None else generator.device
+            index = torch.randperm(count, generator=generator, device=device).to(y.device)
         mean, log_variance = self.conditional(x)
         # (p - m)^2 - (y - m)^2 for the partner p, as a product.
         partner = y[index]

@@ -41,12 +41,14 @@ class MINE(Estimator):
     ) -> Tensor:
         """The bound in nats, a scalar, from N pairs: x (N, Dx) and y (N, Dy).
 
-        ``index`` (N,) int64 is k, drawn from ``generator`` (default: torch's CPU generator) where
-        it is not given.
+        ``index`` (N,) int64 is k, drawn from ``generator`` (default: torch's for the device of y)
+        where it is not given.
         """
         count = check_pairs(x, y)
         if index is None:
-            index = torch.randint(count, (count,), generator=generator).to(y.device)
+            device = y.device if generator is None else generator.device
+            index = torch.randint(count, (count,), generator=generator, device=device)
+            index = index.to(y.device)
         shuffled = self.critic(x, y[index]).logsumexp(dim=0) - math.log(count)
         bound: Tensor = self.critic(x, y).mean() - shuffled
         return bound

@@ -56,7 +56,7 @@ def test_shortest_axis_averages_frames() -> None:
 
 
 def test_aligned_data_are_not_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*arguments: object) -> None:
+    def never(*arguments: object, **options: object) -> None:
         raise AssertionError("resampled")
 
     monkeypatch.setattr("fusionkit_plugins.early_fusion.model.resample", never)
