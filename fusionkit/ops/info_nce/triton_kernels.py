@@ -1,8 +1,8 @@
 """InfoNCE on a GPU: scores are made tile by tile, forward and again backward, and never stored.
 
 A program takes ROWS vectors of one side and goes over all of the other, COLUMNS at a time, in a
-fixed order; inner products add up DEPTH features at a time. Products are those of float32, not of
-TF32.
+fixed order; inner products add up DEPTH features at a time. Products of float32 are not rounded to
+TF32, those of half precision are exact.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from fusionkit.ops.triton_runtime import KernelBuild
+from fusionkit.ops.triton_runtime import INTERPRETING, KernelBuild
 
 # Tiles that spill no register on any device: products in float32 take many.
 ROWS = 16
@@ -20,6 +20,8 @@ FORWARD_COLUMNS, BACKWARD_COLUMNS = 64, 32
 DEPTH = 16
 MAX_WIDTH = 64
 NUM_WARPS = 8
+# The interpreter multiplies the bits of bfloat16 as if they were integers.
+UPCAST = tl.constexpr(INTERPRETING)
 
 
 @triton.jit
@@ -37,6 +39,8 @@ def _scores(
         down = start + tl.arange(0, DEPTH)[:, None]
         there = (column < columns_left) & (down < size)
         other = tl.load(others + column * size + down, mask=there, other=0.0)
+        if UPCAST:
+            own, other = own.to(tl.float32), other.to(tl.float32)
         total = tl.dot(own, other, total, input_precision="ieee")
     return total * scale
 
