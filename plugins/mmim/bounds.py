@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.nn.mutual_information.conditional import GaussianConditional, log_density
+from fusionkit.ops import info_nce
 from fusionkit_plugins.mmim.config import Activation, MMIMConfig
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
@@ -81,8 +82,7 @@ class ContrastivePrediction(nn.Module):
         Scores are cosines, without a temperature; each modality vector is compared with the
         predictions of the whole batch. log B less than the usual loss, which is >= 0.
         """
-        scores = _unit(x) @ _unit(self.predictor(z)).T
-        return (scores.logsumexp(dim=1) - scores.diagonal()).mean()
+        return info_nce(_unit(x), _unit(self.predictor(z))).mean()
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 
 from fusionkit.ops.triton_runtime import KernelBuild
 
-OPERATORS = ("gated_mask",)
+OPERATORS = ("gated_mask", "info_nce", "split_attention")
 
 
 def compiled(build: KernelBuild, capability: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fusionkit.ops.info_nce import info_nce
+
 
 class ConcatCritic(nn.Module):
     """Linear, ReLU, Linear on x and y side by side, and Softplus at the end if asked for.
@@ -87,6 +89,10 @@ class SeparableCritic(nn.Module):
         """Scores (Ny, Nx): entry [i, j] is that of (x[j], y[i])."""
         scores: Tensor = self.of_y(y) @ self.of_x(x).T * self.scale
         return scores
+
+    def contrast(self, x: Tensor, y: Tensor) -> Tensor:
+        """logsumexp_j T(x[j], y[i]) - T(x[i], y[i]), (N,); on a GPU without scores of all pairs."""
+        return info_nce(self.of_y(y), self.of_x(x), scale=self.scale)
 
 
 def _score_rows(of_x: Tensor, of_y: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -19,10 +19,20 @@ from fusionkit.ops.split_attention.reference import (
     run_segment_mean,
     run_segment_scale,
 )
+from fusionkit.ops.split_attention.triton import (
+    run_triton_mean,
+    run_triton_scale,
+    triton_mean_reasons,
+    triton_scale_reasons,
+)
+from fusionkit.ops.triton_runtime import triton_absence
 
 __all__ = ["segment_mean", "segment_scale"]
 
-for _op, _run in (("segment_mean", run_segment_mean), ("segment_scale", run_segment_scale)):
+for _op, _run, _triton, _reasons in (
+    ("segment_mean", run_segment_mean, run_triton_mean, triton_mean_reasons),
+    ("segment_scale", run_segment_scale, run_triton_scale, triton_scale_reasons),
+):
     register_backend(
         Backend(
             op=_op,
@@ -31,6 +41,17 @@ for _op, _run in (("segment_mean", run_segment_mean), ("segment_scale", run_segm
             not_supported_reasons=reference_reasons,
             priority=0,
             summary="plain PyTorch; takes everything",
+        )
+    )
+    register_backend(
+        Backend(
+            op=_op,
+            name="triton",
+            run=_triton,
+            not_supported_reasons=_reasons,
+            priority=20,
+            summary="Triton kernel, one launch each way; not measured on a device yet",
+            unavailable=triton_absence(),
         )
     )
 

@@ -42,7 +42,8 @@ def run_segment_mean(
         return (total / max(math.prod(x.shape[2:]), 1)).unsqueeze(2).to(dtype)
     x = _zero_padding(x, lengths)
     if x.dim() > 3:
-        x = x.flatten(3).mean(dim=-1)
+        # Without a number a step has the mean 0, too.
+        x = x.flatten(3).sum(dim=-1) / max(math.prod(x.shape[3:]), 1)
     member = membership(x.shape[2], num_segments, lengths, x)
     mean = x @ (member / member.sum(dim=1, keepdim=True).clamp(min=1.0))
     return mean.to(dtype)

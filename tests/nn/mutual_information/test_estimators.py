@@ -162,6 +162,31 @@ def test_all_pairs_scores_each_pair(make: Callable[..., Any]) -> None:
         torch.testing.assert_close(scores[i], critic(x, y[i].expand(6, -1)))
 
 
+def test_separable_scores_give_the_bound_of_all_pairs() -> None:
+    """By `info_nce`, and for a critic of a class of its own by the scores of all pairs."""
+
+    class Doubled(SeparableCritic):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return 2 * super().forward(x, y)
+
+        def all_pairs(self, x: Tensor, y: Tensor) -> Tensor:
+            return 2 * super().all_pairs(x, y)
+
+    x, y = torch.randn(7, 3).double(), torch.randn(7, 4).double()
+    for make, factor in ((SeparableCritic, 1.0), (Doubled, 2.0)):
+        estimator = InfoNCE(3, 4, 5, critic=make(3, 4, 5)).double()
+        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+        leaves = [a, b, *estimator.parameters()]
+        bound = estimator(a, b)
+        scores = factor * estimator.critic.of_y(b) @ estimator.critic.of_x(a).T * 5**-0.5
+        others = scores.logsumexp(dim=1) - math.log(7)
+        expected = scores.diagonal().mean() - others.mean()
+        torch.testing.assert_close(bound, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(bound, leaves), torch.autograd.grad(expected, leaves)
+        )
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_frozen_gives_gradients_to_the_samples_only(name: str) -> None:
     estimator = ALL[name](3, 4)
