@@ -123,6 +123,16 @@ def test_padding_has_no_influence(channels_last: bool, poison: float) -> None:
 
 
 @runs
+def test_padding_is_zero_whatever_the_gain() -> None:
+    x, lengths = torch.ones(2, 1, 4, device=DEVICE), torch.tensor([3, 0], device=DEVICE)
+    x.requires_grad_()
+    with force_backend("triton"):
+        out = segment_scale(x, torch.full((2, 1, 2), math.nan, device=DEVICE), lengths=lengths)
+    for found in (out, torch.autograd.grad(out.sum(), x)[0]):
+        assert found.isnan().sum() == 3 and found[0, 0, 3] == 0 and found[1].eq(0).all()
+
+
+@runs
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     g = torch.Generator().manual_seed(3)
