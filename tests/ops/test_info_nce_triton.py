@@ -112,6 +112,18 @@ def test_losses_of_clear_winners() -> None:
 
 
 @runs
+def test_scores_far_below_zero() -> None:
+    """All -800, where exp(800) is no float32: what fills up a tile must not come in."""
+    queries, keys = (torch.full((5, 2), value, device=DEVICE) for value in (20.0, -20.0))
+    leaves = [queries.requires_grad_(), keys.requires_grad_()]
+    with force_backend("triton"):
+        losses = info_nce(queries, keys)
+    torch.testing.assert_close(losses, torch.full((5,), 5.0, device=DEVICE).log())
+    for gradient in torch.autograd.grad(losses.sum(), leaves):
+        torch.testing.assert_close(gradient, torch.zeros_like(queries), atol=1e-2, rtol=0)
+
+
+@runs
 def test_only_asked_for_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
