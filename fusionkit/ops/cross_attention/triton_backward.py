@@ -94,8 +94,8 @@ def attention_backward_rows(
             grad_scores = weights * (grad_weights - delta[:, None])
             if grad_biases is not None:
                 matrix = batch.to(tl.int64) * own[HEADS] + head
-                start = chosen(grad_biases, pair) + (matrix * num_queries + first_row) * num_keys
-                places = score_places(start + first_key, num_keys, 1, ROWS, KEY_STEPS, False)
+                corner = chosen(grad_biases, pair) + (matrix * num_queries + first_row) * num_keys
+                places = score_places(corner + first_key, num_keys, 1, ROWS, KEY_STEPS, False)
                 tl.store(places, grad_scores, mask=both)
             if grad_queries is not None:
                 grad_query = product(grad_scores.to(key.dtype), key, grad_query, PRECISION)

@@ -152,7 +152,7 @@ def _launch(
             threshold=math.floor(dropout_p * 2**32), factor=1.0 / (1.0 - dropout_p),
             ROWS=tile.rows, KEY_STEPS=tile.keys, SIZE=size, VALUE_SIZE=value_size,
             UNIT=unit, PRECISION=precision,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
+            num_warps=tile.num_warps, num_stages=tile.num_stages, maxnreg=tile.max_registers,
         )  # fmt: skip
 
 

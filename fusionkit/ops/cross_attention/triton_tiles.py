@@ -16,6 +16,7 @@ class Tiles(NamedTuple):
     keys: int
     num_warps: int
     num_stages: int = 2
+    max_registers: int | None = None  # where the compiler would spill to get by with fewer
 
 
 def padded_size(dim: int) -> int:
