@@ -10,13 +10,68 @@ MAX_HEAD_DIM = 256
 
 
 class Tiles(NamedTuple):
-    """Query rows and keys of a tile of scores, and what a program is made of."""
+    """Query rows and keys of a tile of scores, and what a program is made of.
+
+    max_registers of a thread are given where the compiler, left alone, would spill a few to get by
+    with half of them.
+    """
 
     rows: int
     keys: int
     num_warps: int
+    max_registers: int | None = None
     num_stages: int = 2
-    max_registers: int | None = None  # where the compiler would spill to get by with fewer
+
+
+# By padded head dim. float32 is multiplied without tensor cores, with both factors in registers.
+_FLOAT = {
+    "forward": {
+        16: Tiles(32, 32, 4),
+        32: Tiles(32, 32, 8),
+        64: Tiles(32, 32, 4),
+        128: Tiles(32, 16, 8),
+        256: Tiles(16, 16, 8),
+    },
+    "rows": {
+        16: Tiles(32, 32, 4),
+        32: Tiles(32, 32, 4),
+        64: Tiles(32, 16, 4),
+        128: Tiles(16, 16, 8, 255),
+        256: Tiles(16, 16, 8),
+    },
+    "keys": {
+        16: Tiles(32, 32, 4),
+        32: Tiles(16, 32, 8),
+        64: Tiles(16, 16, 4),
+        128: Tiles(16, 16, 8),
+        256: Tiles(16, 16, 8, num_stages=1),
+    },
+}
+_HALF = {
+    "forward": {
+        16: Tiles(64, 64, 4),
+        32: Tiles(64, 64, 4),
+        64: Tiles(64, 32, 8),
+        128: Tiles(32, 32, 8),
+        256: Tiles(32, 16, 8),
+    },
+    "rows": {
+        16: Tiles(64, 64, 8),
+        32: Tiles(64, 64, 8),
+        64: Tiles(64, 64, 8),
+        128: Tiles(64, 32, 8),
+        256: Tiles(32, 16, 8),
+    },
+    "keys": {
+        16: Tiles(64, 64, 8),
+        32: Tiles(64, 64, 8),
+        64: Tiles(32, 32, 4),
+        128: Tiles(32, 32, 8),
+        256: Tiles(16, 16, 8),
+    },
+}
+# A bias takes registers for its addresses.
+_MOST_WITH_BIAS, _REGISTERS_WITH_BIAS = 32, 255
 
 
 def padded_size(dim: int) -> int:
@@ -25,9 +80,12 @@ def padded_size(dim: int) -> int:
 
 
 def tiles(kind: str, size: int, dtype: torch.dtype, has_bias: bool) -> Tiles:
-    """Of the kernel ``forward``, ``rows`` or ``keys`` at a head dim of ``size``, padded.
-
-    float32 is multiplied without tensor cores and keeps both factors in registers, which takes
-    small tiles; a bias takes registers for its addresses.
-    """
-    return Tiles(32, 32, 4)
+    """Of the kernel ``forward``, ``rows`` or ``keys`` at a padded head dim of ``size``."""
+    found = (_FLOAT if dtype == torch.float32 else _HALF)[kind][size]
+    if not has_bias:
+        return found
+    return found._replace(
+        rows=min(found.rows, _MOST_WITH_BIAS),
+        keys=min(found.keys, _MOST_WITH_BIAS),
+        max_registers=_REGISTERS_WITH_BIAS,
+    )

@@ -21,7 +21,7 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on
 
-# What the arguments of a kernel have room for, with about 350 bytes a pair.
+# The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
 MAX_PAIRS = 12
 
 
@@ -75,7 +75,9 @@ def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list
     if all(n is None for n in lengths):
         return []
     return [
-        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device) if n is None else n
+        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device)
+        if n is None
+        else n
         for n, x in zip(lengths, padded)
     ]
 
