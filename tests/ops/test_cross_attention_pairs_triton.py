@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from itertools import permutations
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
-from fusionkit.ops.cross_attention.triton_launch import Attention, encoded, forward
+from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention_pairs.triton import MAX_PAIRS, pairs_reasons
 from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
 
@@ -163,9 +165,51 @@ def test_opcheck(operator: str) -> None:
     torch.library.opcheck(getattr(torch.ops.fusionkit_triton, operator).default, arguments)
 
 
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Kernels that would be compiled for a GPU: name, what a build is looked up by."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
+
+    found: list[tuple[Any, ...]] = []
+    gpu = SimpleNamespace(
+        get_current_target=lambda: GPUTarget("cuda", 90, 32),
+        get_current_device=lambda: -1,
+        get_current_stream=lambda device: 0,
+    )
+    monkeypatch.setattr(driver, "_active", gpu)
+    monkeypatch.setattr(
+        JITFunction, "_do_compile", lambda self, key, *_: found.append((self.fn.__name__, key))
+    )
+    return found
+
+
+def sized(*sizes: tuple[int, int, int, int]) -> list[Attention]:
+    """(B, H, Tq, Tk) of each pair; heads inside steps, a head dim of 8."""
+    pairs = []
+    for b, h, tq, tk in sizes:
+        query, key = (torch.zeros(b, t, h, 8).transpose(1, 2) for t in (tq, tk))
+        lengths = torch.full((b,), tk)
+        pairs.append(Attention(query, key, key, None, lengths, None, 0.5, torch.tensor(3)))
+    return pairs
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton: pip install triton==3.7.1")
+@pytest.mark.skipif(INTERPRETING, reason="the interpreter compiles nothing: unset TRITON_INTERPRET")
+def test_one_launch_each_and_no_new_build_for_new_sizes(launches: list[tuple[Any, ...]]) -> None:
+    for b, h, tq, tk in ((3, 2, 7, 9), (16, 4, 16, 32), (1, 1, 1, 1), (64, 8, 50, 375)):
+        pairs = sized((b, h, tq, tk), (b, h, tk, tq), (1, h, 5, tk))
+        outs, row_sums = forward(pairs, 0.1)
+        backward(pairs, outs, outs, row_sums, 0.1, 0b111)
+    names = ["attention_forward", "attention_backward_rows", "attention_backward_keys"]
+    assert [name for name, _ in launches] == names * 4
+    assert len(set(launches)) == 3
+
+
 @runs
 def test_the_longest_work_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one launch serves all pairs: numbers of each begin with its first program."""
+    """Each pair's numbers begin with its first program."""
     from fusionkit.ops.cross_attention import triton_forward
 
     launched = []
@@ -175,23 +219,13 @@ def test_the_longest_work_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
             return lambda **given: launched.append((grid, given))
 
     monkeypatch.setattr(triton_forward, "attention_forward", Recorder())
-    pairs = [
-        Attention(
-            draw(2, 3, tq, 4, seed=0), *(draw(2, 3, tk, 4, seed=1),) * 2, *(None,) * 3, 1, None
-        )
-        for tq, tk in ((33, 5), (7, 90), (200, 20))
-    ]
-    forward(pairs, 0.0)
+    forward(sized((2, 3, 33, 5), (2, 3, 7, 90), (2, 3, 200, 20)), 0.0)
     ((grid, given),) = launched
     first, keys = ([(n[i] - 3) // 2 for n in given["numbers"]] for i in (0, 3))
     programs = [6 * -(-n // given["ROWS"]) for n in (7, 200, 33)]
     assert keys == [90, 20, 5] and first == [0, programs[0], programs[0] + programs[1]]
     assert grid == (sum(programs),)
     assert [x.shape[2] for x in given["queries"]] == [7, 200, 33]
-
-
-def test_numbers_are_nothing_to_specialize_a_kernel_on() -> None:
-    assert all(n % 2 == 1 and n > 1 for n in encoded(*range(100), 2**33))
 
 
 def test_what_it_does_not_take() -> None:

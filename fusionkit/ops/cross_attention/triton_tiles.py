@@ -43,7 +43,7 @@ _FLOAT = {
         16: Tiles(32, 32, 4),
         32: Tiles(16, 32, 8),
         64: Tiles(16, 16, 4),
-        128: Tiles(16, 16, 8),
+        128: Tiles(16, 16, 8, 255, num_stages=1),
         256: Tiles(16, 16, 8, num_stages=1),
     },
 }
@@ -70,10 +70,6 @@ _HALF = {
         256: Tiles(16, 16, 8),
     },
 }
-# A bias takes registers for its addresses.
-_MOST_WITH_BIAS, _REGISTERS_WITH_BIAS = 32, 255
-
-
 def padded_size(dim: int) -> int:
     """A head dim as products take it: a power of 2, at least 16. Padding is in registers only."""
     return max(16, 1 << (dim - 1).bit_length()) if dim else 16
@@ -84,8 +80,6 @@ def tiles(kind: str, size: int, dtype: torch.dtype, has_bias: bool) -> Tiles:
     found = (_FLOAT if dtype == torch.float32 else _HALF)[kind][size]
     if not has_bias:
         return found
-    return found._replace(
-        rows=min(found.rows, _MOST_WITH_BIAS),
-        keys=min(found.keys, _MOST_WITH_BIAS),
-        max_registers=_REGISTERS_WITH_BIAS,
-    )
+    # A bias takes registers for its addresses.
+    most = 32 if size * dtype.itemsize <= 128 else 16
+    return Tiles(min(found.rows, most), min(found.keys, most), 8, 255, found.num_stages)
