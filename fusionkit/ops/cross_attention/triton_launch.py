@@ -109,10 +109,9 @@ def _launch(
     contiguous: dict[str, Several],
 ) -> None:
     query = pairs[0].query
-    has_bias = pairs[0].bias is not None
     size = padded_size(max(p.query.shape[3] for p in pairs))
     value_size = padded_size(max(p.value.shape[3] for p in pairs))
-    tile = tiles(kind, max(size, value_size), query.dtype, has_bias)
+    tile = tiles(kind, max(size, value_size), query.dtype, pairs[0].bias is not None)
     steps, block = (1, tile.keys) if kind == "keys" else (0, tile.rows)  # what is cut into tiles
 
     def cost(i: int) -> int:
@@ -143,7 +142,7 @@ def _launch(
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
         kernel[(first,)](
             **{name: ordered(given) for name, given in {**strided, **contiguous}.items()},
-            biases=ordered([p.bias for p in pairs] if has_bias else None),
+            biases=ordered([p.bias for p in pairs if p.bias is not None] or None),
             key_lengths=ordered(_all(p.key_lengths for p in pairs)),
             query_lengths=ordered(_all(p.query_lengths for p in pairs)),
             seeds=ordered(_all(p.seed for p in pairs)),
@@ -204,7 +203,7 @@ def _numbers(
     """As `triton_parts` reads them."""
     batch, heads, num_queries, dim = pair.query.shape
     num_keys, value_dim = pair.value.shape[2:]
-    for_bias = (0, 0, 0, 0)
+    for_bias: tuple[int, ...] = (0, 0, 0, 0)
     if pair.bias is not None:
         for_bias = (*_strides(pair.bias), 0 if pair.bias.shape[3] == 1 else pair.bias.stride(3))
     sizes = (first, heads, num_queries, num_keys, dim // unit, value_dim // unit)

@@ -57,7 +57,8 @@ def work_item(numbers, STEPS: tl.constexpr, BLOCK: tl.constexpr):
         for i in tl.static_range(1, len(numbers)):
             found = tl.where(pair == i, numbers[i][j], found)
         # See `triton_launch.encoded`.
-        own = own + ((found - 3) >> 1,)  # noqa: RUF005  # Triton cannot unpack inside a tuple
+        # Triton cannot unpack inside a tuple.
+        own = own + ((found - 3) >> 1,)  # type: ignore[assignment]  # noqa: RUF005
     index = program - own[FIRST]
     tiles = (own[STEPS] + BLOCK - 1) // BLOCK
     row = index // tiles

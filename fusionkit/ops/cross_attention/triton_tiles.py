@@ -70,6 +70,8 @@ _HALF = {
         256: Tiles(16, 16, 8),
     },
 }
+
+
 def padded_size(dim: int) -> int:
     """A head dim as products take it: a power of 2, at least 16. Padding is in registers only."""
     return max(16, 1 << (dim - 1).bit_length()) if dim else 16

@@ -18,7 +18,7 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
     fake_backward,
     fake_forward,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
 from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on
 
 # The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
@@ -34,8 +34,8 @@ def run_triton(
     """
     scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
     seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
-    key_lengths = _lengths([p.key_lengths for p in pairs], [p.key for p in pairs])
-    query_lengths = _lengths([p.query_lengths for p in pairs], [p.query for p in pairs])
+    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
+    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
     tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
     n = len(pairs)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
@@ -68,18 +68,6 @@ def pairs_reasons(
     if len(pairs) > MAX_PAIRS:
         reasons.append(f"{len(pairs)} pairs, the kernel takes up to {MAX_PAIRS}")
     return reasons
-
-
-def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:
-    """Lengths for every pair where one of them has any, else none."""
-    if all(n is None for n in lengths):
-        return []
-    return [
-        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device)
-        if n is None
-        else n
-        for n, x in zip(lengths, padded)
-    ]
 
 
 def _attentions(
