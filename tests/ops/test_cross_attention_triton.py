@@ -253,9 +253,9 @@ def test_compiled_in_one_graph() -> None:
     def itself(x: Tensor, y: Tensor, n: Tensor) -> Tensor:
         return cross_attention(x * 2, y, y, key_lengths=n)
 
-    compiled = torch.compile(itself, fullgraph=True, backend="aot_eager")
+    functions: list[Any] = [torch.compile(itself, fullgraph=True, backend="aot_eager"), itself]
     results = []
-    for function in (compiled, itself):
+    for function in functions:
         leaves = [normal(1, 2, n, 5, seed=n).requires_grad_() for n in (3, 4)]
         with force_backend("triton"):
             out = function(*leaves, lengths(3))

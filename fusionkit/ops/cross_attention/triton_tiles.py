@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 MAX_HEAD_DIM = 256
+_REGISTERS_OF_A_PROCESSOR = 65536
 
 
 class Tiles(NamedTuple):
@@ -37,13 +38,13 @@ _FLOAT = {
         32: Tiles(32, 32, 4),
         64: Tiles(32, 16, 4),
         128: Tiles(16, 16, 8, 255),
-        256: Tiles(16, 16, 8),
+        256: Tiles(16, 16, 8, 255),
     },
     "keys": {
         16: Tiles(32, 32, 4),
         32: Tiles(16, 32, 8),
         64: Tiles(16, 16, 4),
-        128: Tiles(16, 16, 8, 255, num_stages=1),
+        128: Tiles(16, 16, 16),
         256: Tiles(16, 16, 8, num_stages=1),
     },
 }
@@ -82,6 +83,8 @@ def tiles(kind: str, size: int, dtype: torch.dtype, has_bias: bool) -> Tiles:
     found = (_FLOAT if dtype == torch.float32 else _HALF)[kind][size]
     if not has_bias:
         return found
-    # A bias takes registers for its addresses.
+    # A bias takes registers for its addresses: no room to read ahead.
     most = 32 if size * dtype.itemsize <= 128 else 16
-    return Tiles(min(found.rows, most), min(found.keys, most), 8, 255, found.num_stages)
+    warps = max(8, found.num_warps)
+    registers = min(255, _REGISTERS_OF_A_PROCESSOR // (32 * warps))
+    return Tiles(min(found.rows, most), min(found.keys, most), warps, registers, num_stages=1)
