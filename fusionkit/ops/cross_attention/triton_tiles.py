@@ -83,8 +83,9 @@ def tiles(kind: str, size: int, dtype: torch.dtype, has_bias: bool) -> Tiles:
     found = (_FLOAT if dtype == torch.float32 else _HALF)[kind][size]
     if not has_bias:
         return found
-    # A bias takes registers for its addresses: no room to read ahead.
+    # A bias takes registers for its addresses; in half precision none are left to read ahead.
     most = 32 if size * dtype.itemsize <= 128 else 16
     warps = max(8, found.num_warps)
     registers = min(255, _REGISTERS_OF_A_PROCESSOR // (32 * warps))
-    return Tiles(min(found.rows, most), min(found.keys, most), warps, registers, num_stages=1)
+    stages = found.num_stages if dtype == torch.float32 else 1
+    return Tiles(min(found.rows, most), min(found.keys, most), warps, registers, stages)
