@@ -30,6 +30,7 @@ class KernelBuild(NamedTuple):
         name: of the kernel and its constants. kernel: from `triton.jit`.
         signature: argument -> its type as Triton writes it, or a tuple of types.
         constants: argument -> value. num_warps: of a program.
+        num_stages: of its loops. max_registers: of a thread, None to leave it to the compiler.
     """
 
     name: str
@@ -37,6 +38,8 @@ class KernelBuild(NamedTuple):
     signature: dict[str, Any]
     constants: dict[str, Any]
     num_warps: int
+    num_stages: int = 3
+    max_registers: int | None = None
 
 
 def triton_absence() -> str:

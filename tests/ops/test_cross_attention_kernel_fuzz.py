@@ -7,23 +7,20 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
 
 from fusionkit.ops import cross_attention, force_backend
 
 from attention_cases import (
     BIAS_AXES,
-    INF,
     LAYOUTS,
     NAN,
     Case,
-    Inputs,
     build,
     outputs_and_gradients,
     poison,
     takers,
 )
-from attention_truth import find_truth
+from attention_truth import find_truth, must_be_zero, rows_without_result
 from fuzz import blocks
 
 # Whose errors are summed; the other gradients go through the scores.
@@ -59,38 +56,6 @@ def draw_wide(seed: int) -> Case:
         spread=r.choice([0.3, 1.0, 1.0, 5.0, 30.0]),
         learns_bias=r.random() < 0.7,
     )
-
-
-def rows_without_result(case: Case, inputs: Inputs) -> Tensor:
-    """(B, H, Tq) bool: rows beyond the query lengths, and those that no key is left for."""
-    full = (case.batch, case.heads, case.num_queries, case.num_keys)
-    given = {**inputs.leaves, **inputs.options}
-    bias, key_lengths, query_lengths = (
-        given.get(name) for name in ("bias", "key_lengths", "query_lengths")
-    )
-    allowed = torch.ones(full, dtype=torch.bool)
-    if bias is not None:
-        allowed &= bias.detach() != -INF
-    if key_lengths is not None:
-        allowed &= (torch.arange(case.num_keys) < key_lengths[:, None])[:, None, None]
-    empty = ~allowed.any(-1)
-    if query_lengths is not None:
-        empty |= (torch.arange(case.num_queries) >= query_lengths[:, None])[:, None]
-    return empty
-
-
-def must_be_zero(case: Case, inputs: Inputs, empty: Tensor) -> dict[str, Tensor]:
-    """By result, the rows (B, H, T) that have to be exactly zero."""
-    keys = torch.zeros(case.batch, case.heads, case.num_keys, dtype=torch.bool)
-    if inputs.options["key_lengths"] is not None:
-        keys |= (torch.arange(case.num_keys) >= inputs.options["key_lengths"][:, None])[:, None]
-    keys |= empty.all(-1, keepdim=True)
-    return {
-        "output": empty,
-        "gradient of query": empty,
-        "gradient of key": keys,
-        "gradient of value": keys,
-    }
 
 
 @pytest.mark.parametrize("seeds", blocks(0.5))

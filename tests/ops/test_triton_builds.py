@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-# Shared memory that a program may have without asking for more, on every one of them.
-MAX_SHARED = 48 * 1024
-MAX_REGISTERS = 128
+# By the first word of a kernel's name: registers of a thread, and shared memory of a program. Up to
+# 48 KiB come without asking; Triton asks for more, of which sm_86, 89 and 120 give 99 KiB.
+BUDGETS = {
+    "gated_mask_forward": (128, 48),
+    "gated_mask_backward": (128, 48),
+    "attention": (255, 99),
+}
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton: pip install triton==3.7.1")
@@ -26,8 +31,10 @@ def test_every_kernel_compiles_within_its_budget(capability: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) >= 18
-    for kernel in found:
+    kinds = [re.split(r"\W", kernel["kernel"])[0] for kernel in found]
+    assert set(kinds) == BUDGETS.keys()
+    for kind, kernel in zip(kinds, found):
+        registers, shared = BUDGETS[kind]
         assert kernel["stack"] == 0, kernel
-        assert kernel["shared"] <= MAX_SHARED, kernel
-        assert 0 < kernel["registers"] <= MAX_REGISTERS, kernel
+        assert kernel["shared"] <= shared * 1024, kernel
+        assert 0 < kernel["registers"] <= registers, kernel

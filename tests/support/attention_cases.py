@@ -13,7 +13,12 @@ from torch import Tensor
 from fusionkit.ops import cross_attention
 from fusionkit.ops.backends import available_backends
 
-BACKENDS = [b.name for b in available_backends()["cross_attention"] if not b.unavailable]
+# Those that run on the CPU; Triton's interpreter, which also does, is slow and has its own tests.
+BACKENDS = [
+    b.name
+    for b in available_backends()["cross_attention"]
+    if not b.unavailable and b.name != "triton"
+]
 NAN, INF = math.nan, math.inf
 
 
@@ -95,6 +100,22 @@ class Inputs:
     def cast(self, dtype: torch.dtype) -> Inputs:
         leaves = {n: x.detach().to(dtype).requires_grad_() for n, x in self.leaves.items()}
         return Inputs(leaves, self.options, self.layouts)
+
+    def to(self, device: str) -> Inputs:
+        """The same numbers there, in the same layouts."""
+        leaves = {n: moved(x, device).requires_grad_() for n, x in self.leaves.items()}
+        options = {
+            name: moved(x, device) if isinstance(x, Tensor) else x
+            for name, x in self.options.items()
+        }
+        return Inputs(leaves, options, self.layouts)
+
+
+def moved(x: Tensor, device: str) -> Tensor:
+    """The same numbers there, with the same strides."""
+    numbers = x.untyped_storage().nbytes() // x.element_size()
+    everything = x.detach().as_strided((numbers,), (1,), 0).to(device)
+    return everything.as_strided(x.shape, x.stride(), x.storage_offset())
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:
@@ -216,11 +237,11 @@ def call(inputs: Inputs) -> Any:
 
 
 def takers(inputs: Inputs) -> list[str]:
-    """The backends that take these inputs."""
+    """Those of BACKENDS that take these inputs."""
     return [
         b.name
         for b in available_backends()["cross_attention"]
-        if not b.reasons(**inputs.leaves, **inputs.options)
+        if b.name in BACKENDS and not b.reasons(**inputs.leaves, **inputs.options)
     ]
 
 

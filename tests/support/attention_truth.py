@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusionkit.ops.cross_attention.reference import run_reference
 
-from attention_cases import Inputs, outputs_and_gradients
+from attention_cases import INF, Case, Inputs, outputs_and_gradients
 from attention_formulas import eager
 
 TINY = torch.finfo(torch.float32).tiny
@@ -103,3 +103,35 @@ def magnitudes(upstream: list[Tensor], **arguments: Any) -> dict[str, Tensor]:
     if bias is not None:
         named["gradient of bias"] = for_scores.sum_to_size((1,) * (4 - bias.dim()) + bias.shape)
     return named
+
+
+def rows_without_result(case: Case, inputs: Inputs) -> Tensor:
+    """(B, H, Tq) bool: rows beyond the query lengths, and those that no key is left for."""
+    full = (case.batch, case.heads, case.num_queries, case.num_keys)
+    given = {**inputs.leaves, **inputs.options}
+    bias, key_lengths, query_lengths = (
+        given.get(name) for name in ("bias", "key_lengths", "query_lengths")
+    )
+    allowed = torch.ones(full, dtype=torch.bool)
+    if bias is not None:
+        allowed &= bias.detach() != -INF
+    if key_lengths is not None:
+        allowed &= (torch.arange(case.num_keys) < key_lengths[:, None])[:, None, None]
+    empty = ~allowed.any(-1)
+    if query_lengths is not None:
+        empty |= (torch.arange(case.num_queries) >= query_lengths[:, None])[:, None]
+    return empty
+
+
+def must_be_zero(case: Case, inputs: Inputs, empty: Tensor) -> dict[str, Tensor]:
+    """By result, the rows (B, H, T) that have to be exactly zero."""
+    keys = torch.zeros(case.batch, case.heads, case.num_keys, dtype=torch.bool)
+    if inputs.options["key_lengths"] is not None:
+        keys |= (torch.arange(case.num_keys) >= inputs.options["key_lengths"][:, None])[:, None]
+    keys |= empty.all(-1, keepdim=True)
+    return {
+        "output": empty,
+        "gradient of query": empty,
+        "gradient of key": keys,
+        "gradient of value": keys,
+    }

@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 
 from fusionkit.ops.triton_runtime import KernelBuild
 
-OPERATORS = ("gated_mask", "info_nce", "split_attention")
+OPERATORS = ("cross_attention", "gated_mask", "info_nce", "split_attention")
 
 
 def compiled(build: KernelBuild, capability: int) -> dict[str, Any]:
@@ -29,19 +29,25 @@ def compiled(build: KernelBuild, capability: int) -> dict[str, Any]:
     constants = dict.fromkeys(build.constants, "constexpr")
     # As the JIT finds torch's allocations: addresses are multiples of 16.
     names = build.kernel.arg_names
-    aligned = {
-        (names.index(name),): [["tt.divisibility", 16]]
-        for name, kind in build.signature.items()
-        if isinstance(kind, str) and kind.startswith("*")
-    }
+    aligned = {}
+    for name, kind in build.signature.items():
+        several = kind if isinstance(kind, tuple) else (kind,)
+        for i, one in enumerate(several):
+            if isinstance(one, str) and one.startswith("*"):
+                path = (names.index(name), i) if several is kind else (names.index(name),)
+                aligned[path] = [["tt.divisibility", 16]]
     source = ASTSource(
         fn=build.kernel,
-        signature={**build.signature, **constants},
+        signature={name: {**build.signature, **constants}[name] for name in names},
         constexprs={(names.index(k),): v for k, v in build.constants.items()},
         attrs=aligned,
     )
     target = GPUTarget("cuda", capability, 32)
-    found = triton.compile(source, target=target, options={"num_warps": build.num_warps})
+    options = {
+        "num_warps": build.num_warps, "num_stages": build.num_stages,
+        "maxnreg": build.max_registers,
+    }  # fmt: skip
+    found = triton.compile(source, target=target, options=options)
     return {
         "kernel": build.name, "sm": capability, "shared": found.metadata.shared,
         **usage(found.asm["cubin"]),

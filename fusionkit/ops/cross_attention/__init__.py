@@ -19,8 +19,10 @@ from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
 from fusionkit.ops.cross_attention.reference import reference_reasons, run_reference
 from fusionkit.ops.cross_attention.sdpa import run_sdpa, sdpa_reasons
+from fusionkit.ops.cross_attention.triton import attention_reasons, run_triton
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.extension import absence
+from fusionkit.ops.triton_runtime import triton_absence
 
 __all__ = ["cross_attention"]
 
@@ -56,6 +58,17 @@ register_backend(
         summary="compiled kernel, float32, valid keys and rows only, no (Tq, Tk) tensor in memory",
         unavailable=absence(),
         slower_reasons=cpu_slower_reasons,
+    )
+)
+register_backend(
+    Backend(
+        op="cross_attention",
+        name="triton",
+        run=run_triton,
+        not_supported_reasons=attention_reasons,
+        priority=30,
+        summary="Triton kernels, one launch forward and two backward; not measured on a device yet",
+        unavailable=triton_absence(),
     )
 )
 

@@ -1,7 +1,8 @@
 """Several cross-attentions in one call: all directed pairs of the modalities of a batch.
 
-Each result is that of `cross_attention` with the same arguments, to the bit where the same backend
-computes it. On the CPU the heads of all pairs are spread over the threads by their cost, so that
+Each result is that of `cross_attention` with the same arguments: to the bit where the same backend
+computes it, except that Triton may cut pairs of unlike head dims into other tiles. The heads of all
+pairs are spread over the threads by their cost on the CPU, and share one launch on a GPU, so that
 pairs of unequal lengths leave no core idle.
 """
 
@@ -19,7 +20,9 @@ from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cross_attention_pairs.cpu import cpu_reasons, run_cpu
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.cross_attention_pairs.reference import reference_reasons, run_reference
+from fusionkit.ops.cross_attention_pairs.triton import pairs_reasons, run_triton
 from fusionkit.ops.extension import absence
+from fusionkit.ops.triton_runtime import triton_absence
 
 __all__ = ["AttentionPair", "cross_attention_pairs"]
 
@@ -42,6 +45,17 @@ register_backend(
         priority=10,
         summary="compiled kernel, float32; the heads of all pairs share the threads by their cost",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="cross_attention_pairs",
+        name="triton",
+        run=run_triton,
+        not_supported_reasons=pairs_reasons,
+        priority=20,
+        summary="Triton kernels, one launch for all pairs; not measured on a device yet",
+        unavailable=triton_absence(),
     )
 )
 

@@ -1,0 +1,134 @@
+"""Several cross-attentions in one launch of the Triton kernels, and two for their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.arguments import apart
+from fusionkit.ops.cross_attention.triton import attention_reasons
+from fusionkit.ops.cross_attention.triton_launch import KEY, QUERY, VALUE, Attention
+from fusionkit.ops.cross_attention.triton_launch import backward as launch_backward
+from fusionkit.ops.cross_attention.triton_launch import forward as launch_forward
+from fusionkit.ops.cross_attention_pairs.autograd import (
+    CrossAttentionPairs,
+    fake_backward,
+    fake_forward,
+)
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
+from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on
+
+# The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
+MAX_PAIRS = 12
+
+
+def run_triton(
+    pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
+) -> list[Tensor]:
+    """Takes the checked arguments of `cross_attention_pairs`, as far as `pairs_reasons` is empty.
+
+    Where the pairs' head dims differ they are all padded, in registers, to the largest.
+    """
+    scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
+    seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
+    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
+    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
+    tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
+    n = len(pairs)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
+            NAMESPACE, key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
+        )
+    else:
+        outputs = torch.ops.fusionkit_triton.cross_attention_pairs.default(
+            tensors[:n], tensors[n : 2 * n], tensors[2 * n :], key_lengths, query_lengths, scales,
+            dropout_p, seeds,
+        )  # fmt: skip
+    return list(outputs[:n])
+
+
+def pairs_reasons(
+    pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
+) -> list[str]:
+    """Why the kernels cannot take these pairs, given that Triton is installed."""
+    reasons = []
+    for i, p in enumerate(pairs):
+        seed = p.seed if dropout_p > 0.0 else None
+        found = attention_reasons(p.query, p.key, p.value, seed=seed)
+        reasons += [f"pairs[{i}]: {reason}" for reason in found]
+        for what, ours, first in (
+            ("dtype", p.query.dtype, pairs[0].query.dtype),
+            ("device", p.query.device, pairs[0].query.device),
+        ):
+            if ours != first:
+                reasons.append(f"pairs[{i}]: {what} {ours}, that of pairs[0] is {first}")
+    if len(pairs) > MAX_PAIRS:
+        reasons.append(f"{len(pairs)} pairs, the kernel takes up to {MAX_PAIRS}")
+    return reasons
+
+
+def _attentions(
+    query: list[Tensor],
+    key: list[Tensor],
+    value: list[Tensor],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    scale: list[float],
+    seed: list[Tensor],
+) -> list[Attention]:
+    nothing = [None] * len(query)
+    options = (key_lengths or nothing, query_lengths or nothing, scale, seed or nothing)
+    columns = zip(query, key, value, nothing, *options, strict=True)
+    return [Attention(*arguments) for arguments in columns]
+
+
+def _forward(
+    query: list[Tensor],
+    key: list[Tensor],
+    value: list[Tensor],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    scale: list[float],
+    dropout_p: float,
+    seed: list[Tensor],
+) -> list[Tensor]:
+    pairs = _attentions(query, key, value, key_lengths, query_lengths, scale, seed)
+    outs, row_sums = launch_forward(pairs, dropout_p)
+    return outs + row_sums
+
+
+def _backward(
+    grad_out: list[Tensor],
+    query: list[Tensor],
+    key: list[Tensor],
+    value: list[Tensor],
+    out: list[Tensor],
+    row_sums: list[Tensor],
+    key_lengths: list[Tensor],
+    query_lengths: list[Tensor],
+    scale: list[float],
+    dropout_p: float,
+    seed: list[Tensor],
+) -> list[Tensor]:
+    pairs = _attentions(query, key, value, key_lengths, query_lengths, scale, seed)
+    needs = QUERY | KEY | VALUE
+    found = launch_backward(pairs, grad_out, out, row_sums, dropout_p, needs)
+    return [gradient for of_pair in zip(*found) for gradient in of_pair]
+
+
+define(
+    "cross_attention_pairs(Tensor[] query, Tensor[] key, Tensor[] value, Tensor[] key_lengths,"
+    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
+    _forward,
+    fake_forward,
+)
+define(
+    "cross_attention_pairs_backward(Tensor[] grad_out, Tensor[] query, Tensor[] key,"
+    " Tensor[] value, Tensor[] out, Tensor[] row_sums, Tensor[] key_lengths,"
+    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
+    _backward,
+    fake_backward,
+)
