@@ -17,6 +17,11 @@ import pytest
 BUDGETS = {
     "gated_mask_forward": (128, 48),
     "gated_mask_backward": (128, 48),
+    "info_nce": (128, 48),
+    "segment_mean_forward": (128, 48),
+    "segment_mean_backward": (128, 48),
+    "segment_scale_forward": (128, 48),
+    "segment_scale_backward": (128, 48),
     "attention": (255, 99),
 }
 
