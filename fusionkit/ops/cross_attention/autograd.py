@@ -1,4 +1,4 @@
-"""Gradients of the compiled cross-attention, and the shapes of its operators for tracing."""
+"""Gradients of the cross-attention kernels, and the shapes of their operators for tracing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fusionkit.ops.extension import AVAILABLE
 
 
 class CrossAttention(torch.autograd.Function):
-    """The compiled forward and backward; the backward makes the weights anew from row_sums.
+    """The forward and backward of a namespace; the backward makes the weights anew from row_sums.
 
-    Those are (2, B, H, Tq): the largest score of each row, in base 2, and the sum of
-    2^(score - largest).
+    Those are (2, B, H, Tq): the largest score of each row, and the sum of the exponentials of
+    (score - largest). In which base is up to the namespace.
 
     With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
     """
@@ -24,6 +24,7 @@ class CrossAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        namespace: str,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -36,19 +37,19 @@ class CrossAttention(torch.autograd.Function):
     ) -> Tensor:
         result: Tensor
         four = None if bias is None else as_four_dimensions(bias)
-        result, row_sums = torch.ops.fusionkit.cross_attention.default(
+        result, row_sums = getattr(torch.ops, namespace).cross_attention.default(
             query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
         )
         ctx.save_for_backward(
             query, key, value, bias, key_lengths, query_lengths, seed, result, row_sums
         )
-        ctx.scale, ctx.dropout_p = scale, dropout_p
+        ctx.namespace, ctx.scale, ctx.dropout_p = namespace, scale, dropout_p
         return result
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, *lengths, seed, result, row_sums = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:4]
+        needed = ctx.needs_input_grad[1:5]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             inputs = (query, key, value, bias)
             options = (*lengths, ctx.scale, ctx.dropout_p, seed)
@@ -56,15 +57,15 @@ class CrossAttention(torch.autograd.Function):
         else:
             four = None if bias is None else as_four_dimensions(bias)
             gradients = iter(
-                torch.ops.fusionkit.cross_attention_backward.default(
+                getattr(torch.ops, ctx.namespace).cross_attention_backward.default(
                     grad_out, query, key, value, result, row_sums, four, *lengths,
                     ctx.scale, ctx.dropout_p, seed, sum(1 << i for i in range(4) if needed[i]),
                 )
             )  # fmt: skip
         found = [next(gradients) if need else None for need in needed]
         if found[3] is not None:
-            found[3] = found[3].sum_to_size(bias.shape)
-        return (*found, None, None, None, None, None)
+            found[3] = found[3].sum_to_size(bias.shape).to(bias.dtype)
+        return (None, *found, None, None, None, None, None)
 
 
 def _differentiable(
@@ -99,7 +100,7 @@ def empty_as(like: Tensor, steps: int, size: int) -> Tensor:
     return like.new_empty(batch, steps, heads, size).transpose(1, 2)
 
 
-def _fake_forward(
+def fake_forward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -110,10 +111,12 @@ def _fake_forward(
     dropout_p: float,
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    return empty_as(query, query.shape[2], value.shape[3]), query.new_empty(2, *query.shape[:3])
+    """Shapes of the output and the row sums."""
+    row_sums = query.new_empty(2, *query.shape[:3], dtype=torch.float32)
+    return empty_as(query, query.shape[2], value.shape[3]), row_sums
 
 
-def _fake_backward(
+def fake_backward(
     grad_out: Tensor,
     query: Tensor,
     key: Tensor,
@@ -128,11 +131,12 @@ def _fake_backward(
     seed: Tensor | None,
     needs: int,
 ) -> list[Tensor]:
+    """Shapes of what the bits of ``needs`` ask for: query, key, value, scores (B, H, Tq, Tk)."""
     gradients = [empty_as(x, *x.shape[2:]) for x in (query, key, value)]
-    gradients.append(query.new_empty(*query.shape[:3], key.shape[2]))
+    gradients.append(query.new_empty(*query.shape[:3], key.shape[2], dtype=torch.float32))
     return [gradient for i, gradient in enumerate(gradients) if needs >> i & 1]
 
 
 if AVAILABLE:
-    torch.library.register_fake("fusionkit::cross_attention", _fake_forward)
-    torch.library.register_fake("fusionkit::cross_attention_backward", _fake_backward)
+    torch.library.register_fake("fusionkit::cross_attention", fake_forward)
+    torch.library.register_fake("fusionkit::cross_attention_backward", fake_backward)

@@ -61,7 +61,7 @@ def run_cpu(
     ):
         query, key, value = apart([query, key, value])
         result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
-            query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
+            "fusionkit", query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
         )
     else:
         four = None if bias is None else as_four_dimensions(bias)

@@ -17,8 +17,11 @@ from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cross_attention_pairs.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons as cuda_pairs_reasons
+from fusionkit.ops.cross_attention_pairs.cuda import run_cuda
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.cross_attention_pairs.reference import reference_reasons, run_reference
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 
 __all__ = ["AttentionPair", "cross_attention_pairs"]
@@ -42,6 +45,17 @@ register_backend(
         priority=10,
         summary="compiled kernel, float32; the heads of all pairs share the threads by their cost",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="cross_attention_pairs",
+        name="cuda",
+        run=run_cuda,
+        not_supported_reasons=cuda_pairs_reasons,
+        priority=40,
+        summary="CUDA C++ kernels, one launch each way for all pairs; not measured on a device yet",
+        unavailable=cuda_absence(),
     )
 )
 

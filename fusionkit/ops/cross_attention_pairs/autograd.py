@@ -1,4 +1,4 @@
-"""Gradients of several compiled cross-attentions at once, and their shapes for tracing."""
+"""Gradients of several cross-attentions at once, and the operators' shapes for tracing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusionkit.ops.extension import AVAILABLE
 
 
 class CrossAttentionPairs(torch.autograd.Function):
-    """The compiled forward and backward of n pairs; tensors are n queries, n keys, n values.
+    """The operators of a namespace on n pairs; tensors are n queries, n keys, n values.
 
     With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
     """
@@ -21,6 +21,7 @@ class CrossAttentionPairs(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        namespace: str,
         key_lengths: list[Tensor],
         query_lengths: list[Tensor],
         scales: list[float],
@@ -29,32 +30,32 @@ class CrossAttentionPairs(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         n = len(scales)
-        saved = torch.ops.fusionkit.cross_attention_pairs.default(
+        saved = getattr(torch.ops, namespace).cross_attention_pairs.default(
             list(tensors[:n]), list(tensors[n : 2 * n]), list(tensors[2 * n :]), key_lengths,
             query_lengths, scales, dropout_p, seeds,
         )  # fmt: skip
         ctx.save_for_backward(*tensors, *saved, *key_lengths, *query_lengths, *seeds)
         ctx.counts = (3 * n, n, n, len(key_lengths), len(query_lengths), len(seeds))
-        ctx.scales, ctx.dropout_p = scales, dropout_p
+        ctx.namespace, ctx.scales, ctx.dropout_p = namespace, scales, dropout_p
         return tuple(saved[:n])
 
     @staticmethod
     def backward(ctx: Any, *grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
         tensors, out, row_sums, *options = ([next(saved) for _ in range(n)] for n in ctx.counts)
-        needed = ctx.needs_input_grad[5:]
+        needed = ctx.needs_input_grad[6:]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             found = _differentiable(ctx, grad_out, tensors, needed, *options)
         else:
             n = len(ctx.scales)
             key_lengths, query_lengths, seeds = options
-            gradients = torch.ops.fusionkit.cross_attention_pairs_backward.default(
+            gradients = getattr(torch.ops, ctx.namespace).cross_attention_pairs_backward.default(
                 list(grad_out), tensors[:n], tensors[n : 2 * n], tensors[2 * n :], out, row_sums,
                 key_lengths, query_lengths, ctx.scales, ctx.dropout_p, seeds,
             )  # fmt: skip
             by_argument = [gradients[3 * i + which] for which in range(3) for i in range(n)]
             found = [g if need else None for g, need in zip(by_argument, needed)]
-        return (None, None, None, None, None, *found)
+        return (None, None, None, None, None, None, *found)
 
 
 def _differentiable(
@@ -85,7 +86,7 @@ def _differentiable(
     return [next(gradients) if need else None for need in needed]
 
 
-def _fake_forward(
+def fake_forward(
     query: list[Tensor],
     key: list[Tensor],
     value: list[Tensor],
@@ -95,11 +96,12 @@ def _fake_forward(
     dropout_p: float,
     seed: list[Tensor],
 ) -> list[Tensor]:
+    """Shapes of the outputs, and of the row sums behind them."""
     outputs = [empty_as(q, q.shape[2], v.shape[3]) for q, v in zip(query, value)]
-    return outputs + [q.new_empty(2, *q.shape[:3]) for q in query]
+    return outputs + [q.new_empty(2, *q.shape[:3], dtype=torch.float32) for q in query]
 
 
-def _fake_backward(
+def fake_backward(
     grad_out: list[Tensor],
     query: list[Tensor],
     key: list[Tensor],
@@ -112,9 +114,10 @@ def _fake_backward(
     dropout_p: float,
     seed: list[Tensor],
 ) -> list[Tensor]:
+    """Shapes of the gradients of query, key and value, pair by pair."""
     return [empty_as(x, x.shape[2], x.shape[3]) for pair in zip(query, key, value) for x in pair]
 
 
 if AVAILABLE:
-    torch.library.register_fake("fusionkit::cross_attention_pairs", _fake_forward)
-    torch.library.register_fake("fusionkit::cross_attention_pairs_backward", _fake_backward)
+    torch.library.register_fake("fusionkit::cross_attention_pairs", fake_forward)
+    torch.library.register_fake("fusionkit::cross_attention_pairs_backward", fake_backward)

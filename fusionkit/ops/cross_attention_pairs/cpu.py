@@ -30,7 +30,7 @@ def run_cpu(
     n = len(pairs)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
-            key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
+            "fusionkit", key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
         )
     else:
         outputs = torch.ops.fusionkit.cross_attention_pairs.default(
