@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops import force_backend, gated_mask
+from fusionkit.ops.cuda_runtime import EMULATED
 from fusionkit.ops.gated_mask.cuda import gated_mask_reasons
 from fusionkit.ops.philox import keep_mask
-from fusionkit.ops.cuda_runtime import EMULATED
 
 from fuzz import blocks
 from gated_mask_cases import draw, exact, largest, run
