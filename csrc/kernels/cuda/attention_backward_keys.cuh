@@ -164,6 +164,11 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardList& list,
   }
   sum_of_splits<DIM>(own.grad_key, place.splits);
   sum_of_splits<DIM>(own.grad_value, place.splits);
+  if (!valid) {
+    // 0 times NaN may have come from the rows.
+#pragma unroll
+    for (int d = 0; d < Layout::kPart; ++d) own.grad_key[d] = own.grad_value[d] = 0.0f;
+  }
   if (place.split != 0 || own.column >= in.num_keys) return;
   // The staged query has the scale in base 2.
   write_gradient<T, DIM>(pair.key, at, own.column, in.head_dim, own.grad_key, kLn2, place.lane);

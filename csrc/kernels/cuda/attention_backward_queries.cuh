@@ -112,6 +112,11 @@ __device__ __forceinline__ void backward_queries(const AttentionBackwardList& li
     }
   }
   sum_of_splits<DIM>(own.sums, place.splits);
+  if (!live) {
+    // 0 times NaN may have come from the keys.
+#pragma unroll
+    for (int d = 0; d < Layout::kPart; ++d) own.sums[d] = 0.0f;
+  }
   if (pair.query.data == nullptr || place.split != 0 || own.row >= in.num_queries) return;
   store_part<T, DIM>(
       attention_head<T>(pair.query, item.batch, item.head) + row * pair.query.step_stride,
