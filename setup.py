@@ -136,14 +136,14 @@ def _architectures(known: list[str]) -> list[str]:
 
 
 def wants_extension() -> bool:
-    wanted = option("FUSIONKIT_BUILD_CPU")
+    wanted, wanted_by = option("FUSIONKIT_BUILD_CPU"), "FUSIONKIT_BUILD_CPU=1"
     if option("FUSIONKIT_BUILD_CUDA") == "1":
         if wanted == "0":
             raise SystemExit(
                 "FUSIONKIT_BUILD_CUDA=1 and FUSIONKIT_BUILD_CPU=0: the CUDA kernels are in the "
                 "same module as those for the CPU; leave FUSIONKIT_BUILD_CPU unset"
             )
-        wanted = "1"
+        wanted, wanted_by = "1", "FUSIONKIT_BUILD_CUDA=1"
     if wanted == "0":
         return False
     compiler = find_compiler()
@@ -153,7 +153,7 @@ def wants_extension() -> bool:
     tried = f"CXX={os.environ['CXX']}" if os.environ.get("CXX") else "c++, g++ and clang++"
     if wanted == "1":
         raise SystemExit(
-            f"FUSIONKIT_BUILD_CPU=1 needs a C++ compiler, and none works (tried {tried}): "
+            f"{wanted_by} needs a C++ compiler, and none works (tried {tried}): "
             "install g++ or clang++, or set CXX"
         )
     print(f"fusionkit: no working C++ compiler ({tried}): pure Python build", file=sys.stderr)

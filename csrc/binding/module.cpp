@@ -73,7 +73,9 @@ std::vector<std::string> kernels() {
     found.push_back(std::string("fusionkit::") + name);
   }
 #ifdef FUSIONKIT_CUDA_ARCHITECTURES
-  for (const char* name : {"gated_mask", "gated_mask_backward"}) {
+  for (const char* name : {"cross_attention", "cross_attention_backward", "cross_attention_pairs",
+                           "cross_attention_pairs_backward", "gated_mask", "gated_mask_backward",
+                           "lstm_steps", "lstm_steps_backward"}) {
     found.push_back(std::string("fusionkit_cuda::") + name);
   }
 #endif

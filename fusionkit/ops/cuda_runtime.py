@@ -7,6 +7,7 @@ in the environment the tests put the same kernels behind them on the CPU, to tes
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.extension import CUDA_ARCHITECTURES, absence
+from fusionkit.ops.extension import CUDA_ARCHITECTURES, ExtensionStatus, absence
 
 NAMESPACE = "fusionkit_cuda"
 """Of the operators, as in ``torch.ops.fusionkit_cuda.gated_mask``."""
@@ -24,6 +25,7 @@ EMULATED: bool = os.environ.get("FUSIONKIT_CUDA_ON_CPU") == "1"
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
+_WITHOUT_CUDA = "the compiled extension was built without CUDA"
 _REBUILD = (
     "install nvcc (CUDA 12.8 or later) and g++, and run `FUSIONKIT_BUILD_CUDA=1 pip install "
     "--no-build-isolation --force-reinstall --no-deps` on FusionKit's source"
@@ -37,10 +39,27 @@ def cuda_absence() -> str:
     if absence():
         return absence()
     if not CUDA_ARCHITECTURES:
-        return f"the compiled extension was built without CUDA: {_REBUILD}"
+        return f"{_WITHOUT_CUDA}: {_REBUILD}"
     if not torch.cuda.device_count():
         return "no CUDA device is there"
     return ""
+
+
+def cuda_status() -> ExtensionStatus:
+    """What `fusionkit doctor` prints about the CUDA kernels, never raises.
+
+    >>> status = cuda_status()
+    >>> status.available or bool(status.reason and status.cost and status.remedy)
+    True
+    """
+    cost = "on a GPU, operators run on Triton kernels or on plain PyTorch"
+    if absence():
+        return ExtensionStatus(False, absence(), cost, _REBUILD)
+    if not CUDA_ARCHITECTURES:
+        return ExtensionStatus(False, _WITHOUT_CUDA, cost, _REBUILD)
+    devices, why_none = importlib.import_module("fusionkit._C").cuda_devices()
+    built = f"for compute capability {', '.join(CUDA_ARCHITECTURES)}; "
+    return ExtensionStatus(True, built + (why_none or f"{devices} device(s)"), "", "")
 
 
 def cuda_reasons(name: str, tensor: Tensor, seed: int | Tensor | None) -> list[str]:
