@@ -55,7 +55,7 @@ def _forward(
         for strand, (w_ih, b_ih) in enumerate(zip(weights[::4], weights[2::4])):
             x = inputs[strand // directions]
             rows = torch.addmm(b_ih, x.reshape(-1, x.shape[2]), w_ih.t())
-            projected.append(rows.view(*x.shape[:2], -1))
+            projected.append(rows.view(*x.shape[:2], rows.shape[1]))
     chosen = _plan(inputs[0], weights, backward=False)
     results: list[Tensor] = torch.ops.fusionkit_cuda.lstm_steps.default(
         projected, weights[1::4], weights[3::4], lengths, bidirectional, save, chosen.numbers()
