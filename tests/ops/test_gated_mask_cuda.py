@@ -22,7 +22,7 @@ DEVICE = "cpu" if EMULATED else "cuda"
 
 
 @runs
-@pytest.mark.parametrize("seeds", blocks(0.02))
+@pytest.mark.parametrize("seeds", blocks(0.1))
 def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
     """At most twice the error of PyTorch's float32 and two spacings, and every element written."""
     for seed in seeds:
@@ -35,22 +35,66 @@ def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
             assert ours[r == 0].eq(0).all(), f"{i}, {case.name}"
 
 
+def tensors(shape: tuple[int, int, int], count: int, layout: str) -> list[Tensor]:
+    """Random numbers; ``strided`` ones are the first columns of wider rows, of swapped axes."""
+    batch, steps, size = shape
+    g = torch.Generator().manual_seed(3)
+    if layout == "strided":
+        wider = (torch.randn(steps, batch, size + 4, generator=g).to(DEVICE) for _ in range(count))
+        return [x.transpose(0, 1)[..., :size] for x in wider]
+    return [torch.randn(shape, generator=g).to(DEVICE) for _ in range(count)]
+
+
+# Size, dropout and layout: 16 bytes over the ends of rows, aligned and unaligned columns of rows.
+ACCESSES = [
+    (33, 0.0, "contiguous"),
+    (3, 0.0, "contiguous"),
+    (32, 0.3, "contiguous"),
+    (32, 0.3, "strided"),
+    (33, 0.3, "contiguous"),
+    (33, 0.0, "strided"),
+]
+
+
 @runs
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
-    g = torch.Generator().manual_seed(3)
-    x, *gates = (torch.randn(3, 9, 33, generator=g).to(DEVICE, dtype) for _ in range(4))
-    leaves = [t.requires_grad_() for t in (x, *gates)]
+@pytest.mark.parametrize(("size", "dropout_p", "layout"), ACCESSES)
+def test_half_precision_is_rounded_once(
+    size: int, dropout_p: float, layout: str, dtype: torch.dtype
+) -> None:
+    leaves = [t.to(dtype).requires_grad_() for t in tensors((3, 9, size), 4, layout)]
     lengths = torch.tensor([9, 0, 5], device=DEVICE)
     results = {}
     for backend in ("reference", "cuda"):
         with force_backend(backend):
-            out = gated_mask(x, gates, lengths=lengths, dropout_p=0.3, seed=5)
+            out = gated_mask(leaves[0], leaves[1:], lengths=lengths, dropout_p=dropout_p, seed=5)
         results[backend] = (out, *torch.autograd.grad(out.sum(), leaves))
     spacing = 2 * torch.finfo(dtype).eps
     for plain, ours in zip(results["reference"], results["cuda"]):
         assert ours.dtype == dtype
         assert torch.allclose(ours, plain, rtol=spacing, atol=spacing * 1e-2)
+
+
+@runs
+@pytest.mark.parametrize(("size", "dropout_p", "layout"), ACCESSES)
+def test_nan_in_padding_does_not_matter(
+    unwritten_is_nan: None, size: int, dropout_p: float, layout: str
+) -> None:
+    lengths = torch.tensor([9, 0, 5, 1], device=DEVICE)
+    padding = torch.arange(9, device=DEVICE) >= lengths[:, None]
+    results = []
+    for value in (0.0, float("nan")):
+        leaves = tensors((4, 9, size), 4, layout)
+        for leaf in leaves:
+            leaf[padding] = value
+        *leaves, grad_out = leaves
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        with force_backend("cuda"):
+            out = gated_mask(leaves[0], leaves[1:], lengths=lengths, dropout_p=dropout_p, seed=5)
+        results.append((out, *torch.autograd.grad(out, leaves, grad_out)))
+    for clean, poisoned in zip(*results):
+        assert torch.equal(clean, poisoned)
+        assert clean[padding].eq(0).all() and clean[~padding].ne(0).any()
 
 
 @runs
@@ -118,6 +162,36 @@ def test_what_it_does_not_take() -> None:
     reasons = "; ".join(gated_mask_reasons(x, [x] * 9, dropout_p=0.1, seed=1))
     assert "float64" in reasons and "9 gates" in reasons
     assert ("is on cpu" in reasons) == (not EMULATED)
+
+
+@runs
+def test_what_the_operator_refuses() -> None:
+    x = torch.ones(2, 3, 4, device=DEVICE)
+    one = torch.tensor([1], device=DEVICE)
+    cases: list[tuple[tuple[Any, ...], str]] = [
+        ((x, [], None, 0.0, None), "must hold 1 to 8 tensors, got 0"),
+        ((x, [x] * 9, None, 0.0, None), "must hold 1 to 8 tensors, got 9"),
+        ((x[0], [x], None, 0.0, None), r"x must be \(B, T, D\)"),
+        ((x, [x[:, 1:]], None, 0.0, None), "gate_logits and x differ on axis 1"),
+        ((x, [x.half()], None, 0.0, None), "gate_logits must have the device and dtype of x"),
+        ((x.double(), [x], None, 0.0, None), "x must be float32, float16 or bfloat16"),
+        ((x, [x], one, 0.0, None), "lengths must hold 2 numbers, got 1"),
+        ((x, [x], one.int(), 0.0, None), "lengths must be int64 on the device"),
+        ((x, [x], None, 1.0, one), r"dropout_p must be in \[0, 1\), got 1"),
+        ((x, [x], None, 0.5, None), "seed is required when dropout_p > 0"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.fusionkit_cuda.gated_mask.default(*arguments)
+
+
+@runs
+def test_lengths_may_have_strides() -> None:
+    x = torch.ones(2, 3, 4, device=DEVICE)
+    lengths = torch.tensor([1, 9, 3, 9], device=DEVICE)[::2]
+    with force_backend("cuda"):
+        out = gated_mask(x, [x], lengths=lengths)
+    assert out.ne(0).all(-1).sum(-1).tolist() == [1, 3]
 
 
 def test_traced_without_a_device() -> None:
