@@ -57,7 +57,16 @@ def test_contract_of_the_recurrence(save: bool) -> None:
     torch.library.opcheck(operators.lstm_steps.default, arguments)
     if save:
         output, _, _, *steps = operators.lstm_steps(*arguments)
-        back = ([draw(3, 6, 8)], [], w_hh, lengths(6, 6, 6), [output], steps, True, WHOLE)
+        back: tuple[Any, ...] = (
+            [draw(3, 6, 8)],
+            [],
+            w_hh,
+            lengths(6, 6, 6),
+            [output],
+            steps,
+            True,
+            WHOLE,
+        )
         torch.library.opcheck(operators.lstm_steps_backward.default, back)
 
 

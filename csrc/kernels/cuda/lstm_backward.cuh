@@ -42,46 +42,24 @@ __device__ inline void lstm_backward_padding(const LstmBackwardCall& call,
   }
 }
 
-// Fills the vectors with the gates' gradients of the step after, which other blocks have written.
-__device__ inline void lstm_collect_gradients(const LstmBackwardCall& call,
-                                              const LstmBackwardPiece& piece,
-                                              const LstmPlace& place, const int* lengths, int step,
-                                              int padded, float* vectors) {
-  const int width = 4 * piece.hidden_size;
-  for (int i = threadIdx.x; i < place.rows * width; i += kLstmThreads) {
-    const int row = i / width, column = i % width;
-    if (lengths[row] <= step + 1) continue;
-    const int64_t sample = place.first_row + row;
-    const int64_t time = lstm_time(piece.reverse, lengths[row], step + 1);
-    const float* gradient = piece.grad_gates + (sample * call.time + time) * width + column;
-    vectors[row * padded + column] = *gradient;
-  }
-}
-
 // What the gradient of one unit of one row needs besides the product.
 struct LstmSaved {
   float i, f, g, o, c;
-  float before;  // c of the step before
-  float grad_h;  // from the output
+  float before_c, before_h;  // of the step before
+  float grad_h;              // from the output
 };
 
 __device__ inline LstmSaved lstm_saved(const LstmBackwardPiece& piece, int64_t in_time,
                                        int64_t in_time_before, bool is_first, int unit) {
   const int hidden = piece.hidden_size;
   const float* steps = piece.steps + in_time * 5 * hidden + unit;
-  LstmSaved saved{steps[0],
-                  steps[hidden],
-                  steps[2 * hidden],
-                  steps[3 * hidden],
-                  steps[4 * hidden],
-                  0.0f,
-                  piece.grad_output[in_time * piece.columns + unit]};
-  float h = 0.0f;
+  LstmSaved saved = {steps[0], steps[hidden], steps[2 * hidden], steps[3 * hidden],
+                     steps[4 * hidden]};
+  saved.grad_h = piece.grad_output[in_time * piece.columns + unit];
   if (!is_first) {
-    saved.before = piece.steps[(in_time_before * 5 + 4) * hidden + unit];
-    h = piece.output[in_time_before * piece.columns + unit];
+    saved.before_c = piece.steps[(in_time_before * 5 + 4) * hidden + unit];
+    saved.before_h = piece.output[in_time_before * piece.columns + unit];
   }
-  piece.previous[in_time * hidden + unit] = h;
   return saved;
 }
 
@@ -110,7 +88,11 @@ __global__ void __launch_bounds__(kLstmThreads, 1)
     const bool is_last = step == longest - 1;
     if (!is_last && place.slices > 1) {
       fk::grid_barrier(place.arrivals, place.slices * (longest - 1 - step));
-      lstm_collect_gradients(call, piece, place, lengths, step, shape.padded, vectors);
+      const auto gradients_after = [&](int row) {
+        const int after = lstm_time(piece.reverse, lengths[row], step + 1);
+        return piece.grad_gates + (int64_t{place.first_row + row} * call.time + after) * 4 * hidden;
+      };
+      lstm_collect(place, lengths, step + 1, 4 * hidden, shape.padded, vectors, gradients_after);
       __syncthreads();
     }
     for (int begin = 0; begin < place.rows; begin += shape.chunk) {
@@ -150,11 +132,12 @@ __global__ void __launch_bounds__(kLstmThreads, 1)
         const float total = grad_c + grad_h * saved.o * (1.0f - squashed * squashed);
         const float gradients[4] = {
             total * saved.g * saved.i * (1.0f - saved.i),
-            total * saved.before * saved.f * (1.0f - saved.f),
+            total * saved.before_c * saved.f * (1.0f - saved.f),
             total * saved.i * (1.0f - saved.g * saved.g),
             grad_h * squashed * saved.o * (1.0f - saved.o),
         };
         *cell = total * saved.f;
+        piece.previous[int64_t{in_time} * hidden + unit] = saved.before_h;
         float* grad_gates = piece.grad_gates + int64_t{in_time} * 4 * hidden + unit;
 #pragma unroll
         for (int gate = 0; gate < 4; ++gate) {

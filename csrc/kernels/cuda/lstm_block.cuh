@@ -51,6 +51,7 @@ __host__ __device__ inline LstmShape lstm_backward_shape(const LstmPiece& piece)
 struct LstmMemory {
   int sums;     // (chunk, splits, 4 * groups), behind the vectors (rows, padded)
   int cells;    // (rows, units): cell states, or their gradients
+  int bias;     // (4, units): b_hh, forward
   int lengths;  // (rows,) int
   int end;
 };
@@ -59,7 +60,8 @@ __host__ __device__ inline LstmMemory lstm_memory(const LstmShape& shape, int un
   LstmMemory memory;
   memory.sums = rows * shape.padded;
   memory.cells = memory.sums + shape.chunk * shape.lanes * 4;
-  memory.lengths = memory.cells + rows * units;
+  memory.bias = memory.cells + rows * units;
+  memory.lengths = memory.bias + 4 * units;
   memory.end = memory.lengths + rows;
   return memory;
 }
@@ -100,6 +102,7 @@ struct alignas(16) LstmBlock {
   __device__ float* vectors() { return reinterpret_cast<float*>(this + 1); }
   __device__ float* sums() { return vectors() + memory.sums; }
   __device__ float* cells() { return vectors() + memory.cells; }
+  __device__ float* bias() { return vectors() + memory.bias; }
   __device__ int* lengths() { return reinterpret_cast<int*>(vectors() + memory.lengths); }
 };
 
@@ -138,6 +141,39 @@ __device__ inline int lstm_lengths(const Call& call, const LstmPlace& place, int
 // The time of a step of a sequence.
 __device__ inline int lstm_time(bool reverse, int length, int step) {
   return reverse ? length - 1 - step : step;
+}
+
+// Fills the vectors of rows with more than `least` steps with what other blocks have written, the
+// `width` numbers from source(row) on. Loads come before stores, so that they wait together.
+template <class Source>
+__device__ __forceinline__ void lstm_collect(const LstmPlace& place, const int* lengths, int least,
+                                             int width, int padded, float* vectors,
+                                             const Source& source) {
+  constexpr int kAtOnce = 4;
+  const int rows_on = kLstmThreads / width, columns_on = kLstmThreads % width;
+  int row = static_cast<int>(threadIdx.x) / width, column = static_cast<int>(threadIdx.x) % width;
+  while (row < place.rows) {
+    float values[kAtOnce];
+    int targets[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      targets[i] = -1;
+      if (row < place.rows && lengths[row] > least) {
+        values[i] = source(row)[column];
+        targets[i] = row * padded + column;
+      }
+      row += rows_on;
+      column += columns_on;
+      if (column >= width) {
+        column -= width;
+        ++row;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (targets[i] >= 0) vectors[targets[i]] = values[i];
+    }
+  }
 }
 
 // sums += the thread's part of vector times weights.

@@ -24,6 +24,16 @@ __device__ __forceinline__ void lstm_forward_weights(const LstmForwardPiece& pie
   }
 }
 
+// (4, units) of b_hh; the barrier of lstm_lengths comes behind.
+__device__ inline void lstm_forward_bias(const LstmForwardPiece& piece, const LstmPlace& place,
+                                         float* bias) {
+  for (int i = threadIdx.x; i < 4 * piece.units; i += kLstmThreads) {
+    const int gate = i / piece.units, unit = i % piece.units;
+    if (unit < place.units)
+      bias[i] = piece.b_hh[gate * piece.hidden_size + place.first_unit + unit];
+  }
+}
+
 // Zeros as output on the padding of the block's rows, and as state of rows without a step.
 __device__ inline void lstm_forward_padding(const LstmForwardCall& call,
                                             const LstmForwardPiece& piece, const LstmPlace& place,
@@ -45,22 +55,6 @@ __device__ inline void lstm_forward_padding(const LstmForwardCall& call,
   }
 }
 
-// Fills the vectors with h of the step before, which other blocks have written.
-__device__ inline void lstm_collect_states(const LstmForwardCall& call,
-                                           const LstmForwardPiece& piece, const LstmPlace& place,
-                                           const int* lengths, int step, int padded,
-                                           float* vectors) {
-  const int hidden = piece.hidden_size;
-  for (int i = threadIdx.x; i < place.rows * hidden; i += kLstmThreads) {
-    const int row = i / hidden, unit = i % hidden;
-    if (lengths[row] <= step) continue;
-    const int64_t sample = place.first_row + row;
-    const int64_t time = lstm_time(piece.reverse, lengths[row], step - 1);
-    const float* h = piece.output + (sample * call.time + time) * piece.columns + unit;
-    vectors[row * padded + unit] = *h;
-  }
-}
-
 __global__ void __launch_bounds__(kLstmThreads, 1) lstm_forward_kernel(const LstmForwardCall call) {
   FUSIONKIT_SHARED(LstmBlock<LstmForwardPiece>, memory);
   LstmBlock<LstmForwardPiece>& block = *memory;
@@ -75,6 +69,7 @@ __global__ void __launch_bounds__(kLstmThreads, 1) lstm_forward_kernel(const Lst
   const LstmLane own = lstm_lane(shape);
   lstm_forward_weights(piece, place, own.group(shape), own.depth, weights);
   const int hidden = piece.hidden_size;
+  lstm_forward_bias(piece, place, block.bias());
   const int longest = lstm_lengths(call, place, lengths);
   lstm_forward_padding(call, piece, place, lengths);
 
@@ -83,7 +78,11 @@ __global__ void __launch_bounds__(kLstmThreads, 1) lstm_forward_kernel(const Lst
   for (int step = 0; step < longest; ++step) {
     if (step > 0 && place.slices > 1) {
       fk::grid_barrier(place.arrivals, place.slices * step);
-      lstm_collect_states(call, piece, place, lengths, step, shape.padded, vectors);
+      const auto h_before = [&](int row) {
+        const int before = lstm_time(piece.reverse, lengths[row], step - 1);
+        return piece.output + (int64_t{place.first_row + row} * call.time + before) * piece.columns;
+      };
+      lstm_collect(place, lengths, step, hidden, shape.padded, vectors, h_before);
       __syncthreads();
     }
     for (int begin = 0; begin < place.rows; begin += shape.chunk) {
@@ -97,16 +96,16 @@ __global__ void __launch_bounds__(kLstmThreads, 1) lstm_forward_kernel(const Lst
             (place.first_row + row) * call.time + lstm_time(piece.reverse, lengths[row], step);
         const float* projected =
             piece.projected + int64_t{in_time} * 4 * hidden + place.first_unit + unit;
-        const float* bias = piece.b_hh + place.first_unit + unit;
 #pragma unroll
-        for (int gate = 0; gate < 4; ++gate)
-          gates[gate] = projected[gate * hidden] + bias[gate * hidden];
+        for (int gate = 0; gate < 4; ++gate) gates[gate] = projected[gate * hidden];
       }
       if (step > 0) {
         lstm_multiply_rows(shape, own, weights, vectors, lengths, step, begin, end, block.sums());
         __syncthreads();
       }
       if (works) {
+#pragma unroll
+        for (int gate = 0; gate < 4; ++gate) gates[gate] += block.bias()[gate * piece.units + unit];
         for (int split = 0; step > 0 && split < shape.splits; ++split) {
           float part[4];
           fk::load4(block.sums() + ((row - begin) * shape.lanes + split * shape.groups + unit) * 4,

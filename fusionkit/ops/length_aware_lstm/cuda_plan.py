@@ -20,8 +20,8 @@ DEPTH = 20
 SHARED_BYTES = 96 * 1024
 MOST_PIECES = 32
 
-# Of shared memory: partial sums, at most, and what a block knows about its work.
-_SUMS_BYTES = 33 * 1024
+# Of shared memory: 32 KiB of partial sums, and biases and what a block knows about its work.
+_SUMS_BYTES = 35 * 1024
 
 # Cycles of a multiprocessor: products of a row by all threads; barriers, sums and activations of a
 # chunk of rows; a barrier between blocks through the second-level cache.
