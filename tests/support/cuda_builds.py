@@ -121,15 +121,13 @@ def as_toml(budget: dict[str, dict[str, Usage]], compiler: str) -> str:
 def write(names: list[str]) -> None:
     import tomllib
 
+    found = {f"sm_{capability}": usage(capability, names) for capability in CAPABILITIES}
     known = tomllib.loads(BUDGET.read_text()) if BUDGET.exists() else {}
     known.pop("nvcc", None)
-    known = {source: kernels for source, kernels in known.items() if source in sources()}
+    budget = {source: kernels for source, kernels in known.items() if source in sources()}
     for name in names:
-        known[name] = {}
-    for capability in CAPABILITIES:
-        for name, kernels in usage(capability, names).items():
-            known[name][f"sm_{capability}"] = kernels
-    BUDGET.write_text(as_toml(known, version()))
+        budget[name] = {capability: kernels[name] for capability, kernels in found.items()}
+    BUDGET.write_text(as_toml(budget, version()))
 
 
 if __name__ == "__main__":

@@ -30,31 +30,47 @@ struct GatedMaskCall {
   GatedMaskGradients grads;
 };
 
+struct MaskPosition {
+  int64_t sample, step, column;
+
+  // To `count` elements later, which are at most in the next row; true where a new sample begins.
+  __device__ __forceinline__ bool advance(const GatedMaskInputs& in, int count) {
+    column += count;
+    if (column < in.dim) return false;
+    column -= in.dim;
+    if (++step < in.time) return false;
+    step = 0;
+    ++sample;
+    return true;
+  }
+};
+
 // A thread's elements.
 template <int N>
 struct MaskGroup {
-  int64_t place;                 // of the first one in a contiguous tensor
-  int64_t sample, step, column;  // of the first one; 0 in flat access where nothing depends on it
-  int count;                     // how many of the N are there; 0: the thread has nothing to do
+  int64_t place;       // of the first one in a contiguous tensor
+  MaskPosition first;  // not set in flat access where nothing depends on it
+  int count;           // how many of the N are there; 0: the thread has nothing to do
   bool any_valid;
   bool valid[N];  // whether they are before the sample's length
 };
 
 template <Access access, int N>
 __device__ __forceinline__ void find_valid(const GatedMaskInputs& in, MaskGroup<N>& group) {
-  // In flat access a group may go on in the next rows, and samples.
-  int64_t sample = group.sample, step = group.step, column = group.column;
+#pragma unroll
+  for (int i = 0; i < N; ++i) group.valid[i] = i < group.count;
+  group.any_valid = group.count > 0;
+  if (in.lengths == nullptr || group.count == 0) return;
+  MaskPosition at = group.first;
+  int64_t length = in.lengths[at.sample];
   group.any_valid = false;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    group.valid[i] = i < group.count && (in.lengths == nullptr || step < in.lengths[sample]);
+    group.valid[i] = i < group.count && at.step < length;
     group.any_valid |= group.valid[i];
-    if (access == Access::flat && ++column == in.dim) {
-      column = 0;
-      if (++step == in.time) {
-        step = 0;
-        ++sample;
-      }
+    // Only in flat access a group goes on in the next rows, and samples.
+    if (access == Access::flat && at.advance(in, 1) && i + 1 < group.count) {
+      length = in.lengths[at.sample];
     }
   }
 }
@@ -70,17 +86,13 @@ __device__ __forceinline__ MaskGroup<N> find_group(const GatedMaskCall& call) {
     left = in.batch * in.time * in.dim - group.place;
     if (in.lengths != nullptr || in.dropout_p > 0.0) {
       const int64_t row = group.place / in.dim;
-      group.column = group.place % in.dim;
-      group.sample = row / in.time;
-      group.step = row % in.time;
+      group.first = {row / in.time, row % in.time, group.place % in.dim};
     }
   } else {
     const int64_t per_row = (in.dim + N - 1) / N, row = index / per_row;
-    group.column = index % per_row * N;
-    group.sample = row / in.time;
-    group.step = row % in.time;
-    group.place = row * in.dim + group.column;
-    left = in.dim - group.column;
+    group.first = {row / in.time, row % in.time, index % per_row * N};
+    group.place = row * in.dim + group.first.column;
+    left = in.dim - group.first.column;
   }
   group.count = index >= call.groups ? 0 : left < N ? static_cast<int>(left) : N;
   find_valid<access>(in, group);
@@ -95,19 +107,19 @@ __device__ __forceinline__ void find_shares(const GatedMaskCall& call, const Mas
   for (int i = 0; i < N; ++i) shares[i] = call.share;
   if (call.in.dropout_p == 0.0) return;
   const auto seed = static_cast<uint64_t>(*call.in.seed);
+  MaskPosition at = group.first;
   // Four columns that begin at a multiple of 4 are in one row: with dropout, access is not flat
   // unless D is such a multiple.
 #pragma unroll
   for (int first = 0; first < N; first += 4) {
-    const int64_t beyond = group.column + first;
-    const int64_t column = beyond % call.in.dim, step = group.step + beyond / call.in.dim;
-    const fk::PhiloxWords words = fk::philox(
-        seed, static_cast<uint32_t>(column / 4), static_cast<uint32_t>(step % call.in.time), 0,
-        static_cast<uint32_t>(group.sample + step / call.in.time));
+    const fk::PhiloxWords words =
+        fk::philox(seed, static_cast<uint32_t>(at.column / 4), static_cast<uint32_t>(at.step), 0,
+                   static_cast<uint32_t>(at.sample));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (words.values[i] < call.threshold) shares[first + i] = 0.0f;
     }
+    at.advance(call.in, 4);
   }
 }
 
@@ -115,9 +127,9 @@ template <class T, Access access, int N>
 __device__ __forceinline__ void read(const GatedMaskTensor& tensor, const MaskGroup<N>& group,
                                      float (&to)[N]) {
   const T* from = static_cast<const T*>(tensor.data);
-  from += access == Access::flat
-              ? group.place
-              : group.sample * tensor.batch_stride + group.step * tensor.time_stride + group.column;
+  from += access == Access::flat ? group.place
+                                 : group.first.sample * tensor.batch_stride +
+                                       group.first.step * tensor.time_stride + group.first.column;
   if (access != Access::single && group.count == N) {
     fk::load<N>(from, to);
   } else {
