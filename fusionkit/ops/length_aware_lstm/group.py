@@ -18,6 +18,7 @@ from fusionkit.ops.length_aware_lstm.cuda import (
 )
 from fusionkit.ops.length_aware_lstm.reference import reference_reasons
 from fusionkit.ops.length_aware_lstm.single import in_dtype_of_weights, length_aware_lstm
+from fusionkit.ops.length_aware_lstm.streams import run_streams, streams_reasons
 from fusionkit.ops.length_aware_lstm.validate import check_arguments
 
 
@@ -54,6 +55,17 @@ register_backend(
         priority=10,
         summary="compiled kernel, float32; all directions of all LSTMs share the threads",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="length_aware_lstm_group",
+        name="streams",
+        run=run_streams,
+        not_supported_reasons=streams_reasons,
+        priority=20,
+        summary="cuDNN as in flip, each LSTM on a CUDA stream of its own; not measured on a device "
+        "yet",
     )
 )
 register_backend(
