@@ -40,6 +40,20 @@ struct ForwardHead {
   int rows, keys;  // valid ones
 };
 
+__device__ __forceinline__ ForwardHead forward_head(const AttentionForwardList& list,
+                                                    const AttentionItem& item) {
+  const AttentionInputs& in = list.pair[item.pair].in;
+  ForwardHead at;
+  at.batch = item.batch;
+  at.head = item.head;
+  at.keys = attention_length(in.key_lengths, item.batch, in.num_keys);
+  at.rows = at.keys == 0 ? 0 : attention_length(in.query_lengths, item.batch, in.num_queries);
+  at.bias = attention_bias(in.bias, item.batch, item.head);
+  at.dropout = list.dropout;
+  at.seed = at.dropout.threshold == 0 ? 0 : static_cast<uint64_t>(*in.seed);
+  return at;
+}
+
 // Scores of the rows with the keys 4 block .. 4 block + 3 of a tile, whose first key is `base`;
 // keys from `limit` on do not count.
 template <int DIM>
@@ -192,15 +206,7 @@ __global__ void __launch_bounds__(kAttentionThreads, DIM == 4   ? 4
   const AttentionForwardPair& pair = list.pair[item.pair];
   const AttentionInputs& in = pair.in;
   const AttentionPlace<DIM> place(list.split_shift[item.pair]);
-  ForwardHead at;
-  at.batch = item.batch;
-  at.head = item.head;
-  at.keys = attention_length(in.key_lengths, item.batch, in.num_keys);
-  at.rows = at.keys == 0 ? 0 : attention_length(in.query_lengths, item.batch, in.num_queries);
-  at.bias = attention_bias(in.bias, item.batch, item.head);
-  at.dropout = list.dropout;
-  at.seed = at.dropout.threshold == 0 ? 0 : static_cast<uint64_t>(*in.seed);
-
+  const ForwardHead at = forward_head(list, item);
   const int block_row = item.tile * place.groups * kForwardRows;
   const int first_row = block_row + place.group;
   ForwardRows<DIM> rows;

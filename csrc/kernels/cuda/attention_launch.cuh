@@ -7,6 +7,8 @@
 
 #include "attention_backward.cuh"
 #include "attention_forward.cuh"
+#include "attention_mma_backward.cuh"
+#include "attention_mma_forward.cuh"
 #include "attention_of_type.cuh"
 
 namespace fusionkit {
@@ -38,6 +40,20 @@ int attention_splits(const AttentionInputs& in, int rows, int rows_per_thread, i
   return attention_split_shift(threads, steps, most_threads / kLanes);
 }
 
+// Of a list with at most kAttentionMaxPairs pairs, all for one kernel.
+template <class Kernel, class List, int N>
+int launch_list(Kernel kernel, List& list, AttentionWork (&work)[N], int count, size_t shared,
+                cudaStream_t stream) {
+  const int64_t blocks = attention_spans(work, count, list.spans);
+  if (blocks < 0) return cudaErrorInvalidConfiguration;
+  if (blocks == 0) return cudaSuccess;
+  return fk::launch(kernel, static_cast<unsigned>(blocks), kAttentionThreads, shared, stream, list);
+}
+
+// Whether tensor cores do the work.
+template <class T, int DIM>
+constexpr bool kOnTensorCores = sizeof(T) == 2 && DIM >= 32;
+
 template <class T, int DIM>
 int launch_forward(const std::vector<AttentionForwardPair>& pairs, AttentionDropout dropout,
                    cudaStream_t stream) {
@@ -48,20 +64,24 @@ int launch_forward(const std::vector<AttentionForwardPair>& pairs, AttentionDrop
   list.dropout = dropout;
   for (int i = 0; i < count; ++i) {
     const AttentionInputs& in = pairs[i].in;
-    const int shift =
-        attention_splits<DIM>(in, in.num_queries, kForwardRows, in.num_keys, fk::kWarpSize);
     list.pair[i] = pairs[i];
-    list.split_shift[i] = static_cast<int16_t>(shift);
-    work[i] = {int64_t{in.num_keys} >> shift, heads_of(in),
-               attention_tiles<DIM>(in.num_queries, shift, kForwardRows), i,
+    work[i] = {in.num_keys, heads_of(in), divided_up(in.num_queries, kMmaRows), i,
                AttentionRole::kQueries};
-    shared = std::max(shared, attention_shared<DIM>(in.num_keys, 0));
+    if constexpr (!kOnTensorCores<T, DIM>) {
+      const int shift =
+          attention_splits<DIM>(in, in.num_queries, kForwardRows, in.num_keys, fk::kWarpSize);
+      list.split_shift[i] = static_cast<int16_t>(shift);
+      work[i].cost >>= shift;
+      work[i].tiles = attention_tiles<DIM>(in.num_queries, shift, kForwardRows);
+      shared = std::max(shared, attention_shared<DIM>(in.num_keys, 0));
+    }
   }
-  const int64_t blocks = attention_spans(work, count, list.spans);
-  if (blocks < 0) return cudaErrorInvalidConfiguration;
-  if (blocks == 0) return cudaSuccess;
-  return fk::launch(&attention_forward_kernel<T, DIM>, static_cast<unsigned>(blocks),
-                    kAttentionThreads, shared, stream, list);
+  if constexpr (kOnTensorCores<T, DIM>) {
+    return launch_list(&attention_mma_forward_kernel<T, DIM>, list, work, count,
+                       sizeof(uint32_t) * kMmaForwardWords<DIM>, stream);
+  } else {
+    return launch_list(&attention_forward_kernel<T, DIM>, list, work, count, shared, stream);
+  }
 }
 
 template <class T, int DIM>
@@ -76,28 +96,40 @@ int launch_backward(const std::vector<AttentionBackwardPair>& pairs, AttentionDr
     const AttentionBackwardPair& pair = pairs[i];
     const AttentionInputs& in = pair.in;
     list.pair[i] = pair;
+    // Four products a score for keys, three for rows.
     if (pair.query.data != nullptr || pair.scores != nullptr) {
-      const int shift = attention_splits<DIM>(in, in.num_queries, 1, in.num_keys, fk::kWarpSize);
-      list.rows_split_shift[i] = static_cast<int8_t>(shift);
-      work[count++] = {3 * int64_t{in.num_keys} >> shift, heads_of(in),
-                       attention_tiles<DIM>(in.num_queries, shift, 1), i, AttentionRole::kQueries};
-      shared = std::max(shared, attention_shared<DIM>(in.num_keys, 0));
+      AttentionWork& rows = work[count++];
+      rows = {3 * int64_t{in.num_keys}, heads_of(in), divided_up(in.num_queries, kMmaRows), i,
+              AttentionRole::kQueries};
+      if constexpr (!kOnTensorCores<T, DIM>) {
+        const int shift = attention_splits<DIM>(in, in.num_queries, 1, in.num_keys, fk::kWarpSize);
+        list.rows_split_shift[i] = static_cast<int8_t>(shift);
+        rows.cost >>= shift;
+        rows.tiles = attention_tiles<DIM>(in.num_queries, shift, 1);
+        shared = std::max(shared, attention_shared<DIM>(in.num_keys, 0));
+      }
     }
     if (pair.key.data != nullptr || pair.value.data != nullptr) {
-      // At least four keys a warp, which share their random words.
-      const int shift =
-          attention_splits<DIM>(in, in.num_keys, 1, in.num_queries, fk::kWarpSize / 4);
-      list.keys_split_shift[i] = static_cast<int8_t>(shift);
-      work[count++] = {4 * int64_t{in.num_queries} >> shift, heads_of(in),
-                       attention_tiles<DIM>(in.num_keys, shift, 1), i, AttentionRole::kKeys};
-      shared = std::max(shared, attention_shared<DIM>(in.num_queries, 4));
+      AttentionWork& keys = work[count++];
+      keys = {4 * int64_t{in.num_queries}, heads_of(in), divided_up(in.num_keys, kMmaRows), i,
+              AttentionRole::kKeys};
+      if constexpr (!kOnTensorCores<T, DIM>) {
+        // At least four keys a warp, which share their random words.
+        const int shift =
+            attention_splits<DIM>(in, in.num_keys, 1, in.num_queries, fk::kWarpSize / 4);
+        list.keys_split_shift[i] = static_cast<int8_t>(shift);
+        keys.cost >>= shift;
+        keys.tiles = attention_tiles<DIM>(in.num_keys, shift, 1);
+        shared = std::max(shared, attention_shared<DIM>(in.num_queries, 4));
+      }
     }
   }
-  const int64_t blocks = attention_spans(work, count, list.spans);
-  if (blocks < 0) return cudaErrorInvalidConfiguration;
-  if (blocks == 0) return cudaSuccess;
-  return fk::launch(&attention_backward_kernel<T, DIM>, static_cast<unsigned>(blocks),
-                    kAttentionThreads, shared, stream, list);
+  if constexpr (kOnTensorCores<T, DIM>) {
+    return launch_list(&attention_mma_backward_kernel<T, DIM>, list, work, count,
+                       sizeof(uint32_t) * kMmaBackwardWords<DIM>, stream);
+  } else {
+    return launch_list(&attention_backward_kernel<T, DIM>, list, work, count, shared, stream);
+  }
 }
 
 // Launches for the pairs of each bucket of head dims in turn, `launch` for at most
