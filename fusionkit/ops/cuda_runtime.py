@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def _device_reasons(device: torch.device) -> list[str]:
     # A compiled graph cannot ask the driver; where there is no code, the launch says so.
     if torch.compiler.is_compiling() or not torch.cuda.device_count():
         return []
-    major, minor = torch.cuda.get_device_capability(device)
+    major, minor = _capability(device)
     if runs_on(10 * major + minor):
         return []
     return [
@@ -89,16 +90,20 @@ def _device_reasons(device: torch.device) -> list[str]:
     ]
 
 
+@lru_cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
 def runs_on(capability: int) -> bool:
     """Whether there is code for a device, by its compute capability, 90 for 9.0.
 
     Machine code runs on its own generation from its own capability on; the last architecture is
     there in PTX, too, which runs on everything later.
     """
-    built = sorted(int(architecture) for architecture in CUDA_ARCHITECTURES)
-    return any(a // 10 == capability // 10 and a <= capability for a in built) or (
-        bool(built) and capability >= built[-1]
-    )
+    built = [int(architecture) for architecture in CUDA_ARCHITECTURES]
+    same_generation = any(a // 10 == capability // 10 and a <= capability for a in built)
+    return same_generation or (bool(built) and capability >= max(built))
 
 
 def define(schema: str, fake: Callable[..., Any]) -> None:

@@ -76,10 +76,10 @@ def test_a_device_without_code_is_refused(without: pytest.MonkeyPatch) -> None:
 
     without.setattr(cuda_runtime, "CUDA_ARCHITECTURES", ("80", "90"))
     without.setattr(torch.cuda, "device_count", lambda: 1)
-    without.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    without.setattr(cuda_runtime, "_capability", lambda device: (7, 5))
     with FakeTensorMode():
         x = torch.empty(2, device="cuda")
     (reason,) = cuda_reasons("x", x, None)
     assert "cuda:0 has compute capability 7.5, and the kernels were built for 80, 90" in reason
-    without.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    without.setattr(cuda_runtime, "_capability", lambda device: (8, 9))
     assert cuda_reasons("x", x, None) == []

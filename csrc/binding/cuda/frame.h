@@ -31,6 +31,13 @@ namespace fusionkit::cuda {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// Of a CUDA device; the same for all tensors on the CPU.
+inline int32_t device_index(const Tensor& tensor) {
+  int32_t index = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &index));
+  return index;
+}
+
 #ifdef FUSIONKIT_CUDA_ON_CPU
 
 inline bool on_device(const Tensor& tensor) { return tensor.is_cpu(); }
@@ -66,7 +73,7 @@ inline cudaStream_t current_stream(int32_t device) {
 class Frame {
  public:
   explicit Frame(const Tensor& tensor)
-      : guard_(tensor.get_device_index()), stream_(current_stream(tensor.get_device_index())) {}
+      : guard_(device_index(tensor)), stream_(current_stream(device_index(tensor))) {}
   cudaStream_t stream() const { return stream_; }
 
  private:
@@ -98,7 +105,7 @@ inline fk::Dtype dtype_of(const Tensor& tensor, const char* op, const char* name
 }
 
 inline bool same_device(const Tensor& a, const Tensor& b) {
-  return on_device(a) && on_device(b) && a.get_device_index() == b.get_device_index();
+  return on_device(a) && on_device(b) && device_index(a) == device_index(b);
 }
 
 // `count` int64 numbers on the device of `like`, lengths or a seed; null where there are none.
@@ -131,7 +138,7 @@ inline Tensor empty(const std::vector<int64_t>& sizes, int32_t dtype, const Tens
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), dtype, device_type,
-      like.is_cpu() ? 0 : like.get_device_index(), &handle));
+      like.is_cpu() ? 0 : device_index(like), &handle));
   return Tensor(handle);
 }
 
