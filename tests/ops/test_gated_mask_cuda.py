@@ -35,14 +35,25 @@ def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
             assert ours[r == 0].eq(0).all(), f"{i}, {case.name}"
 
 
-def tensors(shape: tuple[int, int, int], count: int, layout: str) -> list[Tensor]:
-    """Random numbers; ``strided`` ones are the first columns of wider rows, of swapped axes."""
+def tensors(
+    shape: tuple[int, int, int], count: int, layout: str, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Random numbers; ``strided`` ones are the first columns of wider rows, of swapped axes.
+
+    ``samples apart`` ones have one number more between samples, so that few of them are aligned.
+    """
     batch, steps, size = shape
     g = torch.Generator().manual_seed(3)
+
+    def randn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=g).to(DEVICE, dtype)
+
     if layout == "strided":
-        wider = (torch.randn(steps, batch, size + 4, generator=g).to(DEVICE) for _ in range(count))
-        return [x.transpose(0, 1)[..., :size] for x in wider]
-    return [torch.randn(shape, generator=g).to(DEVICE) for _ in range(count)]
+        return [randn(steps, batch, size + 4).transpose(0, 1)[..., :size] for _ in range(count)]
+    if layout == "samples apart":
+        longer = [randn(batch, steps * size + 1) for _ in range(count)]
+        return [x[:, 1:].unflatten(1, (steps, size)) for x in longer]
+    return [randn(*shape) for _ in range(count)]
 
 
 # Size, dropout and layout: 16 bytes over the ends of rows, aligned and unaligned columns of rows.
@@ -53,6 +64,8 @@ ACCESSES = [
     (32, 0.3, "strided"),
     (33, 0.3, "contiguous"),
     (33, 0.0, "strided"),
+    (12, 0.3, "contiguous"),
+    (32, 0.0, "samples apart"),
 ]
 
 
@@ -62,7 +75,7 @@ ACCESSES = [
 def test_half_precision_is_rounded_once(
     size: int, dropout_p: float, layout: str, dtype: torch.dtype
 ) -> None:
-    leaves = [t.to(dtype).requires_grad_() for t in tensors((3, 9, size), 4, layout)]
+    leaves = [t.requires_grad_() for t in tensors((3, 9, size), 4, layout, dtype)]
     lengths = torch.tensor([9, 0, 5], device=DEVICE)
     results = {}
     for backend in ("reference", "cuda"):

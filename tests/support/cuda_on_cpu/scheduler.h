@@ -123,42 +123,55 @@ class Machine {
     }
   }
 
+  // One block goes on until all of its threads wait for other blocks, and then the next: so a block
+  // that does not wait for the others finds what they have not written yet.
   void run_threads() {
-    std::vector<Thread*> turns;
-    for (auto& thread : threads_) turns.push_back(&thread);
+    std::vector<std::vector<Thread*>> turns(threads_.size() / per_block_);
+    for (size_t i = 0; i < threads_.size(); ++i) turns[i / per_block_].push_back(&threads_[i]);
     arrange(turns);
-    for (int idle = 0;;) {
-      bool ran = false, worked = false;
-      for (Thread* thread : turns) {
-        if (thread->state != State::ready && thread->state != State::spinning) continue;
-        resume(*thread);
-        ran = true;
-        worked |= thread->state != State::spinning;
+    for (auto& block : turns) arrange(block);
+    for (int idle = 0; idle < kMaxIdleRounds; ++idle) {
+      bool spins = false;
+      for (const auto& block : turns) {
+        if (run_block(block)) idle = 0;
+        for (const Thread* thread : block) spins |= thread->state == State::spinning;
       }
-      const bool released = release();
-      if (!ran && !released) break;
-      idle = worked || released ? 0 : idle + 1;
-      if (idle > kMaxIdleRounds) fail("deadlock: threads spin for what no thread does");
+      if (!spins) break;
+      if (idle + 1 == kMaxIdleRounds) fail("deadlock: threads spin for what no thread does");
     }
     for (const auto& thread : threads_) {
       if (thread.state != State::ended) fail("deadlock: " + describe(*thread.block));
     }
   }
 
-  // Lets threads go on whose warp or block is complete; whether there was one.
-  bool release() {
-    bool found = false;
-    for (size_t first = 0; first < threads_.size(); first += per_block_) {
-      const auto begin = threads_.begin() + static_cast<std::ptrdiff_t>(first);
-      const auto end = begin + static_cast<std::ptrdiff_t>(per_block_);
-      const auto at_barrier = [](const Thread& t) { return t.state == State::in_block; };
-      if (std::all_of(begin, end, at_barrier)) {
-        for (auto thread = begin; thread != end; ++thread) thread->state = State::ready;
-        found = true;
-        continue;
+  // Whether any thread did more than to spin.
+  bool run_block(const std::vector<Thread*>& turns) {
+    Thread* const first = *std::min_element(turns.begin(), turns.end());
+    bool worked = false;
+    for (bool again = false;; again = true) {
+      bool ran = false;
+      for (Thread* thread : turns) {
+        const State before = thread->state;
+        if (before != State::ready && (again || before != State::spinning)) continue;
+        resume(*thread);
+        ran |= before == State::ready || thread->state != State::spinning;
       }
-      for (auto lane = begin; end - lane >= kWarp; lane += kWarp) found |= release_warp(&*lane);
+      ran |= release(first);
+      if (!ran) return worked;
+      worked = true;
     }
+  }
+
+  // Lets the threads of a block go on where it or a warp of it is complete; whether there was one.
+  bool release(Thread* first) {
+    Thread* const end = first + per_block_;
+    const auto at_barrier = [](const Thread& t) { return t.state == State::in_block; };
+    if (std::all_of(first, end, at_barrier)) {
+      for (Thread* thread = first; thread != end; ++thread) thread->state = State::ready;
+      return true;
+    }
+    bool found = false;
+    for (Thread* lane = first; end - lane >= kWarp; lane += kWarp) found |= release_warp(lane);
     return found;
   }
 

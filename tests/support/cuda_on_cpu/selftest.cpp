@@ -87,10 +87,12 @@ __global__ void product(const float* a, const float* b, float* out) {
   out[(row + 8) * 8 + column + 1] = d[3];
 }
 
-// Every block writes its number, waits for the others, and adds all numbers up.
+// Every block writes its number, waits for the others, and adds all numbers up. The barrier in the
+// block is for the emulator: it must not let the other blocks write.
 template <bool wait>
 __global__ void all_blocks(float* numbers, unsigned* counter, float* out) {
   numbers[blockIdx.x] = static_cast<float>(blockIdx.x + 1);
+  __syncthreads();
   if (wait) fk::grid_barrier(counter, gridDim.x);
   float sum = 0.0f;
   for (unsigned i = 0; i < gridDim.x; ++i) sum += numbers[i];
