@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,48 @@ def test_no_cuda_without_need(source: Path, compiler: str) -> None:
     """Where torch is not there yet, `auto` looks for no CUDA compiler, and a broken one is fine."""
     result = build(source, "get_requires_for_build_wheel()", CXX=compiler, CUDACXX="/nonexistent")
     assert "'torch>=2.10'" in result.stdout and "nvcc" not in result.stderr
+
+
+def setup_functions(source: Path, program: str, **environment: str) -> list[str]:
+    """Run a program that knows the functions of setup.py; the lines that it prints."""
+    start = """
+import os, runpy, setuptools
+setuptools.setup = lambda **arguments: None
+os.environ["FUSIONKIT_BUILD_CPU"] = "0"
+globals().update(runpy.run_path("setup.py"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", start + program],
+        cwd=source,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_auto_follows_torch(source: Path, nvcc: str) -> None:
+    program = "print(wanted_nvcc(False)); print(wanted_nvcc(True).architectures)"
+    assert setup_functions(source, program, CUDACXX=nvcc) == ["None", "['80', '90']"]
+    program = "print(wanted_nvcc(True))"
+    assert setup_functions(source, program, CUDACXX="/nonexistent") == ["None"]
+    assert setup_functions(source, program, CUDACXX=nvcc, FUSIONKIT_BUILD_CUDA="0") == ["None"]
+
+
+def test_only_what_is_not_up_to_date_is_compiled(source: Path, nvcc: str, tmp_path: Path) -> None:
+    """All sources for the architectures that were asked for, and PTX of the last; then none."""
+    with open(nvcc, "a") as file:
+        file.write('while [ $# -gt 1 ]; do shift; done; case $1 in *.tmp) touch "$1" ;; esac\n')
+    program = f"""
+found = [compile_cuda(find_nvcc(), {str(tmp_path)!r}) for _ in range(2)]
+assert found[0] == found[1]
+print("objects:", *sorted(os.path.basename(file) for file in found[0]))
+"""
+    asked = {"CUDACXX": nvcc, "FUSIONKIT_CUDA_ARCHITECTURES": "90", "MAX_JOBS": "2"}
+    *commands, objects = setup_functions(source, program, **asked)
+    names = sorted(f.stem for f in (source / "csrc" / "kernels" / "cuda").glob("*.cu"))
+    assert objects == " ".join(["objects:", *(f"{name}.o" for name in names)])
+    assert len(commands) == len(names)
+    codes = "-gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_90,code=compute_90"
+    assert all(codes in command for command in commands)

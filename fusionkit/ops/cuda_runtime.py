@@ -60,7 +60,8 @@ def cuda_status() -> ExtensionStatus:
         return ExtensionStatus(False, _WITHOUT_CUDA, cost, _REBUILD)
     devices, why_none = importlib.import_module("fusionkit._C").cuda_devices()
     built = f"for compute capability {', '.join(CUDA_ARCHITECTURES)}; "
-    return ExtensionStatus(True, built + (why_none or f"{devices} device(s)"), "", "")
+    seen = f"no device: {why_none}" if why_none else f"{devices} device(s)"
+    return ExtensionStatus(True, built + seen, "", "")
 
 
 def cuda_reasons(name: str, tensor: Tensor, seed: int | Tensor | None) -> list[str]:
