@@ -40,7 +40,7 @@ struct alignas(N * sizeof(T)) Pack {
   T values[N];
 };
 
-// Reads N numbers as float; `from` is a multiple of N numbers, N a power of 2.
+// Reads N numbers as float, N a power of 2; their address is a multiple of their size.
 template <int N, class T>
 __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
   check_aligned(from, N * sizeof(T));
@@ -49,7 +49,7 @@ __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
   for (int i = 0; i < N; ++i) to[i] = to_float(pack.values[i]);
 }
 
-// Writes N numbers, rounded to T; `to` is a multiple of N numbers, N a power of 2.
+// Writes N numbers, rounded to T, N a power of 2; their address is a multiple of their size.
 template <int N, class T>
 __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
   check_aligned(to, N * sizeof(T));
