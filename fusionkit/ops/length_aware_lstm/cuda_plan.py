@@ -147,9 +147,10 @@ def _spread(launch: list[tuple[Piece, Tile]], blocks: int) -> list[tuple[Piece, 
         times = [step_cycles(own, piece.block_rows) for piece, own in launch]
         slowest = times.index(max(times))
         piece, own = launch[slowest]
-        if piece.block_rows == 1:
+        faster = [r for r in range(1, piece.block_rows) if step_cycles(own, r) < times[slowest]]
+        if not faster:
             return launch
-        groups = _ceil(piece.rows, piece.block_rows - 1)
+        groups = _ceil(piece.rows, max(faster))
         smaller = piece._replace(block_rows=_ceil(piece.rows, groups))
         added = _blocks(smaller, own) - _blocks(piece, own)
         if added > left:

@@ -68,4 +68,4 @@ def streams_reasons(
 
 @cache
 def _streams(device: torch.device) -> list[torch.cuda.Stream]:
-    return [torch.cuda.Stream(device) for _ in range(MOST_STREAMS)]
+    return [torch.cuda.Stream(device) for _ in range(MOST_STREAMS)]  # type: ignore[no-untyped-call]
