@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops import cross_attention, force_backend
-from fusionkit.ops.cross_attention.cuda import attention_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 from fusionkit.ops.philox import keep_mask
 
-from attention_cases import DENSE, INF, NAN, Case, Inputs, build, outputs_and_gradients, poison
+from attention_cases import DENSE, INF, NAN, Case, Inputs, build, poison
 from attention_devices import draw_small, run_on, upstream_of
 from attention_truth import find_truth
 from fuzz import blocks
@@ -253,43 +252,3 @@ def test_gradients_numerically() -> None:
             return cross_attention(query, key, value, bias=bias, dropout_p=0.3, seed=7)
 
     assert torch.autograd.gradcheck(call, (*leaves, bias), eps=1e-2, atol=3e-3, rtol=3e-3)
-
-
-@runs
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_opcheck(dtype: torch.dtype) -> None:
-    query, key, value = (normal(2, 2, n, 5, seed=n).to(dtype) for n in (3, 4, 4))
-    lengths = (torch.tensor([4, 1]).to(DEVICE), torch.tensor([0, 3]).to(DEVICE))
-    options: Any = (normal(1, 1, 3, 4, seed=1), *lengths, 0.4, 0.2, torch.tensor(3).to(DEVICE))
-    operators = torch.ops.fusionkit_cuda
-    torch.library.opcheck(operators.cross_attention.default, (query, key, value, *options))
-    out, sums = operators.cross_attention(query, key, value, *options)
-    inputs = (torch.ones_like(out), query, key, value, out, sums, *options, 0b1011)
-    torch.library.opcheck(operators.cross_attention_backward.default, inputs)
-
-
-def test_what_it_does_not_take() -> None:
-    x = torch.ones(1, 2, 3, 129, dtype=torch.float64)
-    reasons = "; ".join(attention_reasons(x, x, x, bias=x, return_weights=True))
-    for reason in ("query is torch.float64", "head dims 129", "bias is float64", "return_weights"):
-        assert reason in reasons
-    assert ("is on cpu" in reasons) == (not EMULATED)
-
-
-def test_traced_without_a_device() -> None:
-    """Shapes on ``cuda`` can be found out on a machine that has no GPU."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    operators = torch.ops.fusionkit_cuda
-    with FakeTensorMode():
-        query, key = (torch.empty(2, 3, n, 8, device="cuda", dtype=torch.half) for n in (5, 7))
-        inputs = (query, key, key)
-        out, sums = operators.cross_attention(*inputs, None, None, None, 0.5, 0.0, None)
-        back = operators.cross_attention_backward(
-            out, *inputs, out, sums, None, None, None, 0.5, 0.0, None, 0b1001
-        )
-    assert out.device.type == "cuda" and out.dtype == torch.half and out.shape == query.shape
-    assert sums.dtype == torch.float32 and sums.shape == (2, 2, 3, 5)
-    assert [(x.shape, x.dtype) for x in back] == [
-        (query.shape, torch.half), ((2, 3, 5, 7), torch.float32)
-    ]  # fmt: skip

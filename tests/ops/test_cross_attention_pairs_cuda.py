@@ -84,7 +84,9 @@ def test_outputs_and_gradients_of_single_calls(
     unwritten_is_nan: None, options: dict[str, float], lengths: bool, dtype: torch.dtype
 ) -> None:
     pairs = several(lengths, dtype)
-    assert_same_bits(with_gradients(pairs, True, **options), with_gradients(pairs, False, **options))
+    assert_same_bits(
+        with_gradients(pairs, True, **options), with_gradients(pairs, False, **options)
+    )
 
 
 @runs

@@ -112,10 +112,9 @@ class Preparation {
   }
 
   AttentionBias bias(const Tensor& bias, const AttentionInputs& in) const {
-    STD_TORCH_CHECK(bias.scalar_type() == ScalarType::Float && same_device(bias, like_) &&
-                        bias.dim() == 4,
-                    "fusionkit_cuda::", op_,
-                    ": bias must be float32 with 4 axes on the device of the query");
+    STD_TORCH_CHECK(
+        bias.scalar_type() == ScalarType::Float && same_device(bias, like_) && bias.dim() == 4,
+        "fusionkit_cuda::", op_, ": bias must be float32 with 4 axes on the device of the query");
     const int64_t full[4] = {in.batch, in.heads, in.num_queries, in.num_keys};
     AttentionBias result{bias.const_data_ptr<float>(), 0, 0, 0, 0};
     int* strides[] = {&result.batch_stride, &result.head_stride, &result.row_stride,
@@ -155,15 +154,15 @@ std::vector<AttentionResults> attention_forward_all(const std::vector<AttentionA
   std::vector<AttentionForwardPair> pairs;
   for (const AttentionArguments& args : all) {
     const AttentionInputs in = prepare.inputs(args);
-    results.push_back({empty_as(args.query, in.num_queries, in.value_dim),
-                       empty({2, in.batch, in.heads, in.num_queries}, aoti_torch_dtype_float32(),
-                             args.query)});
+    results.push_back(
+        {empty_as(args.query, in.num_queries, in.value_dim),
+         empty({2, in.batch, in.heads, in.num_queries}, aoti_torch_dtype_float32(), args.query)});
     AttentionResults& result = results.back();
     pairs.push_back({in, prepare.output(result.out), result.row_sums.mutable_data_ptr<float>()});
   }
-  check_launch(attention_forward(prepare.dtype(), pairs, prepare.dropout(all[0].dropout_p),
-                                 frame.stream()),
-               op);
+  check_launch(
+      attention_forward(prepare.dtype(), pairs, prepare.dropout(all[0].dropout_p), frame.stream()),
+      op);
   return results;
 }
 
@@ -207,9 +206,9 @@ std::vector<Tensor> attention_backward_all(const std::vector<AttentionUpstream>&
     }
     pairs.push_back(pair);
   }
-  check_launch(attention_backward(prepare.dtype(), pairs, prepare.dropout(all[0].dropout_p),
-                                  frame.stream()),
-               op);
+  check_launch(
+      attention_backward(prepare.dtype(), pairs, prepare.dropout(all[0].dropout_p), frame.stream()),
+      op);
   return results;
 }
 

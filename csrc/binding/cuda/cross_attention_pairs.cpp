@@ -8,11 +8,13 @@ namespace {
 
 using namespace fusionkit::cuda;
 
-std::vector<AttentionArguments> arguments_of(
-    const std::vector<Tensor>& query, const std::vector<Tensor>& key,
-    const std::vector<Tensor>& value, const std::vector<Tensor>& key_lengths,
-    const std::vector<Tensor>& query_lengths, const std::vector<double>& scale, double dropout_p,
-    const std::vector<Tensor>& seed) {
+std::vector<AttentionArguments> arguments_of(const std::vector<Tensor>& query,
+                                             const std::vector<Tensor>& key,
+                                             const std::vector<Tensor>& value,
+                                             const std::vector<Tensor>& key_lengths,
+                                             const std::vector<Tensor>& query_lengths,
+                                             const std::vector<double>& scale, double dropout_p,
+                                             const std::vector<Tensor>& seed) {
   const size_t count = query.size();
   const auto check_count = [&](size_t found, const char* name, bool optional) {
     STD_TORCH_CHECK(found == count || (optional && found == 0),
@@ -70,8 +72,7 @@ std::vector<Tensor> backward(const std::vector<Tensor>& grad_out, const std::vec
   }
   constexpr int64_t kQueryKeyValue = 0b111;
   return attention_backward_all(
-      upstream,
-      arguments_of(query, key, value, key_lengths, query_lengths, scale, dropout_p, seed),
+      upstream, arguments_of(query, key, value, key_lengths, query_lengths, scale, dropout_p, seed),
       kQueryKeyValue, "cross_attention_pairs_backward");
 }
 

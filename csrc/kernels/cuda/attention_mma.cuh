@@ -67,8 +67,7 @@ __device__ __forceinline__ void stage_words(uint32_t* tile, const T* head,
       load_words(row, 4 * piece, size, tensor.vectors, words);
     }
     uint32_t* to = tile + step * padded_words(DIM) + 2 * piece;
-    to[0] = words[0];
-    to[1] = words[1];
+    *reinterpret_cast<fk::Pack<uint32_t, 2>*>(to) = {{words[0], words[1]}};
   }
 }
 
@@ -134,6 +133,24 @@ __device__ __forceinline__ void multiply(float (&products)[N][4], const uint32_t
     for (int k = 0; k < K; ++k) {
       const uint32_t right[2] = {row[8 * k], row[8 * k + 4]};
       fk::mma_16816<T>(products[j], left[k], right);
+    }
+  }
+}
+
+// The same with the left factor in shared memory, 16 rows of padded_words(16 K) words.
+template <class T, int K, int N>
+__device__ __forceinline__ void multiply_staged(float (&products)[N][4], const uint32_t* staged,
+                                                const uint32_t* tile, const MmaPlace& place) {
+  constexpr int kStride = padded_words(16 * K);
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    const uint32_t* at = staged + place.group * kStride + 8 * k + place.word;
+    const uint32_t left[4] = {at[0], at[8 * kStride], at[4], at[8 * kStride + 4]};
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const uint32_t* row = tile + (8 * j + place.group) * kStride + 8 * k + place.word;
+      const uint32_t right[2] = {row[0], row[4]};
+      fk::mma_16816<T>(products[j], left, right);
     }
   }
 }

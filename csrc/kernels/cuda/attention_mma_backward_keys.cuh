@@ -9,18 +9,24 @@ namespace fusionkit {
 namespace cuda {
 
 // Query rows of a tile.
+constexpr int kMmaBackwardRows = 32;
+
+// Whether keys and values are in shared memory too, because registers do not suffice.
 template <int DIM>
-constexpr int kMmaBackwardRows = DIM <= 64 ? 32 : 16;
+constexpr bool kMmaStagedKeys = DIM > 64;
+
+template <int DIM>
+constexpr int kMmaRowTileWords = 2 * kMmaBackwardRows * padded_words(DIM) +
+                                 2 * DIM * padded_words(kMmaBackwardRows) + 3 * kMmaBackwardRows;
 
 template <int DIM>
 constexpr int kMmaBackwardKeysWords =
-    2 * kMmaBackwardRows<DIM> * padded_words(DIM) + 2 * DIM * padded_words(kMmaBackwardRows<DIM>) +
-    3 * kMmaBackwardRows<DIM>;
+    kMmaRowTileWords<DIM> + (kMmaStagedKeys<DIM> ? 2 * kMmaRows * padded_words(DIM) : 0);
 
 // Query rows in shared memory: as they are and transposed, and what each brings to all keys.
 template <int DIM>
 struct MmaRowTile {
-  static constexpr int kRows = kMmaBackwardRows<DIM>;
+  static constexpr int kRows = kMmaBackwardRows;
   uint32_t *query, *grad_out, *query_transposed, *grad_out_transposed;
   float *largest, *inverse, *delta;
 
@@ -88,6 +94,52 @@ __device__ __forceinline__ void stage_mma_rows(const MmaRowTile<DIM>& tile,
   stage_mma_facts<T, DIM>(tile, pair, at, base, count);
 }
 
+// The keys and values of a warp as left factors.
+template <class T, int DIM>
+struct MmaKeys {
+  static constexpr bool kStaged = kMmaStagedKeys<DIM>;
+  static constexpr int kFragments = kStaged ? 1 : DIM / 16;
+  uint32_t key[kFragments][4], value[kFragments][4];
+  const uint32_t *staged_key, *staged_value;
+
+  // What is staged can be read after the next barrier.
+  __device__ __forceinline__ MmaKeys(const AttentionBackwardPair& pair, const BackwardHead& at,
+                                     int block_key, const MmaPlace& place, uint32_t* memory) {
+    const AttentionInputs& in = pair.in;
+    const T* key_head = attention_head<const T>(in.key, at.batch, at.head);
+    const T* value_head = attention_head<const T>(in.value, at.batch, at.head);
+    const auto always = [](int) { return true; };
+    if constexpr (kStaged) {
+      constexpr int kTile = kMmaRows * padded_words(DIM);
+      const int count = at.keys - block_key;
+      stage_words<T, DIM, kMmaRows>(memory, key_head, in.key, in.head_dim, block_key, count,
+                                    always);
+      stage_words<T, DIM, kMmaRows>(memory + kTile, value_head, in.value, in.value_dim, block_key,
+                                    count, always);
+      staged_key = memory + 16 * place.warp * padded_words(DIM);
+      staged_value = staged_key + kTile;
+    } else {
+      const int column = block_key + 16 * place.warp + place.group;
+      load_left<T, DIM>(key, key_head, in.key, in.head_dim, column, at.keys, place.word, always);
+      load_left<T, DIM>(value, value_head, in.value, in.value_dim, column, at.keys, place.word,
+                        always);
+    }
+  }
+
+  template <int N>
+  __device__ __forceinline__ void multiply_both(float (&scores)[N][4], const uint32_t* query,
+                                                float (&grads)[N][4], const uint32_t* grad_out,
+                                                const MmaPlace& place) const {
+    if constexpr (kStaged) {
+      multiply_staged<T, DIM / 16>(scores, staged_key, query, place);
+      multiply_staged<T, DIM / 16>(grads, staged_value, grad_out, place);
+    } else {
+      multiply<T>(scores, key, query, padded_words(DIM), place);
+      multiply<T>(grads, value, grad_out, padded_words(DIM), place);
+    }
+  }
+};
+
 // Of rows `row`, `row + 1` and keys `key`, `key + 8`, which weights stay: bits 0, 1 and 2, 3. Four
 // threads of neighbouring keys need the random words of the same four: each makes one.
 __device__ __forceinline__ unsigned mma_keep_bits_of_keys(const BackwardHead& at, int row,
@@ -137,20 +189,15 @@ __device__ __forceinline__ void mma_weights_of_keys(float (&scores)[N][4], float
 template <class T, int DIM>
 __device__ __forceinline__ void mma_backward_keys(const AttentionBackwardList& list,
                                                   const AttentionItem& item, uint32_t* memory) {
-  constexpr int kRows = kMmaBackwardRows<DIM>;
+  constexpr int kRows = kMmaBackwardRows;
   const AttentionBackwardPair& pair = list.pair[item.pair];
   const AttentionInputs& in = pair.in;
   const BackwardHead at = backward_head(list, item);
   const MmaPlace place;
   const int block_key = item.tile * kMmaRows;
   const int column = block_key + 16 * place.warp + place.group;
-  const auto always = [](int) { return true; };
 
-  uint32_t key[DIM / 16][4], value[DIM / 16][4];
-  load_left<T, DIM>(key, attention_head<const T>(in.key, at.batch, at.head), in.key, in.head_dim,
-                    column, at.keys, place.word, always);
-  load_left<T, DIM>(value, attention_head<const T>(in.value, at.batch, at.head), in.value,
-                    in.value_dim, column, at.keys, place.word, always);
+  const MmaKeys<T, DIM> keys(pair, at, block_key, place, memory + kMmaRowTileWords<DIM>);
   float grad_key[DIM / 8][4] = {}, grad_value[DIM / 8][4] = {};
   const MmaRowTile<DIM> tile(memory);
   const int end = block_key < at.keys ? at.rows : 0;
@@ -161,8 +208,7 @@ __device__ __forceinline__ void mma_backward_keys(const AttentionBackwardList& l
     __syncthreads();
     if (!warp_counts) continue;
     float scores[kRows / 8][4] = {}, grads[kRows / 8][4] = {};
-    multiply<T>(scores, key, tile.query, padded_words(DIM), place);
-    multiply<T>(grads, value, tile.grad_out, padded_words(DIM), place);
+    keys.multiply_both(scores, tile.query, grads, tile.grad_out, place);
     mma_weights_of_keys(scores, grads, at, tile, in.scale * kLog2E, column, base, place.word);
     multiply_weights<T>(grad_value, scores, tile.grad_out_transposed, padded_words(kRows), place);
     multiply_weights<T>(grad_key, grads, tile.query_transposed, padded_words(kRows), place);

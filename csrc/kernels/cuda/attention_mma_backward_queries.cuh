@@ -9,12 +9,11 @@ namespace fusionkit {
 namespace cuda {
 
 // Keys of a tile.
-template <int DIM>
-constexpr int kMmaBackwardKeys = DIM <= 64 ? 32 : 16;
+constexpr int kMmaBackwardKeys = 32;
 
 template <int DIM>
 constexpr int kMmaBackwardQueriesWords =
-    2 * kMmaBackwardKeys<DIM> * padded_words(DIM) + DIM * padded_words(kMmaBackwardKeys<DIM>);
+    2 * kMmaBackwardKeys * padded_words(DIM) + DIM * padded_words(kMmaBackwardKeys);
 
 // What the rows `row` and `row + 8` of a thread bring to all keys.
 struct MmaRowFacts {
@@ -79,7 +78,7 @@ __device__ __forceinline__ void mma_grad_scores(float (&scores)[N][4], const flo
 template <class T, int DIM>
 __device__ __forceinline__ void mma_backward_queries(const AttentionBackwardList& list,
                                                      const AttentionItem& item, uint32_t* memory) {
-  constexpr int kKeys = kMmaBackwardKeys<DIM>;
+  constexpr int kKeys = kMmaBackwardKeys;
   const AttentionBackwardPair& pair = list.pair[item.pair];
   const AttentionInputs& in = pair.in;
   const BackwardHead at = backward_head(list, item);

@@ -80,12 +80,12 @@ inline int64_t attention_spans(AttentionWork (&work)[N], int count, AttentionSpa
 }
 
 // log2 of the number of ways that the other side's steps are split for each row (or key): as many
-// as fill the device, at most `most` and no more than there are blocks of four steps. It depends on
-// the pair alone, so that a pair has the same bits in any list.
+// as fill the device, at most `most`, and at least two blocks of four steps each. It depends on the
+// pair alone, so that a pair has the same bits in any list.
 inline int attention_split_shift(int64_t threads, int64_t steps, int most) {
   int shift = 0;
   while ((2 << shift) <= most && threads << shift < kAttentionFill &&
-         (int64_t{4} << shift) < steps) {
+         (int64_t{8} << shift) < steps) {
     ++shift;
   }
   return shift;

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
 from fusionkit.ops.cross_attention.cuda import attention_reasons as cuda_attention_reasons
 from fusionkit.ops.cross_attention.cuda import run_cuda
@@ -70,6 +71,7 @@ register_backend(
         priority=40,
         summary="CUDA C++ kernels, one launch each way; not measured on a device yet",
         unavailable=cuda_absence(),
+        slower_reasons=cuda_slower_reasons,
     )
 )
 

@@ -18,7 +18,7 @@ from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cross_attention_pairs.cpu import cpu_reasons, run_cpu
 from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons as cuda_pairs_reasons
-from fusionkit.ops.cross_attention_pairs.cuda import run_cuda
+from fusionkit.ops.cross_attention_pairs.cuda import pairs_slower_reasons, run_cuda
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.cross_attention_pairs.reference import reference_reasons, run_reference
 from fusionkit.ops.cuda_runtime import cuda_absence
@@ -56,6 +56,7 @@ register_backend(
         priority=40,
         summary="CUDA C++ kernels, one launch each way for all pairs; not measured on a device yet",
         unavailable=cuda_absence(),
+        slower_reasons=pairs_slower_reasons,
     )
 )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import apart, seed_on
+from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
 from fusionkit.ops.cross_attention.cuda import attention_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import (
     CrossAttentionPairs,
@@ -61,12 +62,30 @@ def pairs_reasons(
     return reasons
 
 
+def pairs_slower_reasons(
+    pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
+) -> list[str]:
+    """Why single calls should be faster: because they are for every single pair."""
+    reasons = []
+    for i, p in enumerate(pairs):
+        found = cuda_slower_reasons(
+            p.query, p.key, p.value, key_lengths=p.key_lengths, query_lengths=p.query_lengths,
+            dropout_p=dropout_p,
+        )  # fmt: skip
+        if not found:
+            return []
+        reasons += [f"pairs[{i}]: {reason}" for reason in found]
+    return reasons
+
+
 def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:
     """Lengths for every pair where one of them has any, else none."""
     if all(n is None for n in lengths):
         return []
     return [
-        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device) if n is None else n
+        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device)
+        if n is None
+        else n
         for n, x in zip(lengths, padded)
     ]
 

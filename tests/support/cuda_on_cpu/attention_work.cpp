@@ -1,10 +1,10 @@
 // Prints the items of all blocks of a launch, one a line: pair, role, batch, head, tile. Arguments
 // are the works of the list, five numbers each: pair, role, cost of a block, heads, tiles; then how
 // many heads each pair has. tests/ops/test_cross_attention_pairs_cuda.py knows what is right.
+#include "../../../csrc/kernels/cuda/attention_work.cuh"
+
 #include <cstdio>
 #include <cstdlib>
-
-#include "../../../csrc/kernels/cuda/attention_work.cuh"
 
 using namespace fusionkit::cuda;
 
@@ -14,8 +14,8 @@ int main(int count, char** arguments) {
   AttentionWork work[2 * kAttentionMaxPairs];
   for (int i = 0; i < works; ++i) {
     const int at = 2 + 5 * i;
-    work[i] = {argument(at + 2), argument(at + 3), argument(at + 4),
-               static_cast<int>(argument(at)), static_cast<AttentionRole>(argument(at + 1))};
+    work[i] = {argument(at + 2), argument(at + 3), argument(at + 4), static_cast<int>(argument(at)),
+               static_cast<AttentionRole>(argument(at + 1))};
   }
   const int heads = 2 + 5 * works;
   if (heads > count) return 1;
