@@ -142,7 +142,7 @@ def test_opcheck() -> None:
     inputs = [list(tensors) for tensors in zip(*pairs)]
     lengths = [torch.tensor([33, 5]).to(DEVICE), torch.tensor([0, 21]).to(DEVICE)]
     seeds = [torch.tensor(1).to(DEVICE), torch.tensor(2).to(DEVICE)]
-    options = (lengths, [], [0.3, 0.4], 0.2, seeds)
+    options: Any = (lengths, [], [0.3, 0.4], 0.2, seeds)
     operators = torch.ops.fusionkit_cuda
     forward = operators.cross_attention_pairs.default
     torch.library.opcheck(forward, (*inputs, *options))
@@ -178,5 +178,5 @@ def test_every_item_has_one_block_and_the_longest_come_first() -> None:
     }
     assert set(items) == wanted and len(items) == len(wanted)
     costs = {(pair, role): cost for pair, role, cost, _, _ in works}
-    found = [costs[item[:2]] for item in items]
+    found = [costs[pair, role] for pair, role, *_ in items]
     assert found == sorted(found, reverse=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fusionkit.ops.arguments import apart, as_tensor
 from fusionkit.ops.cross_attention.cpu import cpu_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import CrossAttentionPairs
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
 
 
 def run_cpu(
@@ -20,8 +20,8 @@ def run_cpu(
     """Takes the checked arguments of `cross_attention_pairs`, as far as `cpu_reasons` is empty."""
     scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
     seeds = [] if dropout_p == 0.0 else [as_tensor(p.seed) for p in pairs]
-    key_lengths = _lengths([p.key_lengths for p in pairs], [p.key for p in pairs])
-    query_lengths = _lengths([p.query_lengths for p in pairs], [p.query for p in pairs])
+    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
+    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
     tensors = [
         *(p.query.float() for p in pairs),
         *(p.key.float() for p in pairs),
@@ -50,13 +50,3 @@ def cpu_reasons(
         found = single_reasons(p.query, p.key, p.value, seed=seed)
         reasons += [f"pairs[{i}]: {reason}" for reason in found]
     return reasons
-
-
-def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:
-    """Lengths for every pair where one of them has any, else none."""
-    if all(n is None for n in lengths):
-        return []
-    return [
-        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64) if n is None else n
-        for n, x in zip(lengths, padded)
-    ]

@@ -16,7 +16,7 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
     fake_backward,
     fake_forward,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
 from fusionkit.ops.cuda_runtime import NAMESPACE, define
 
 
@@ -30,8 +30,8 @@ def run_cuda(
     """
     scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
     seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
-    key_lengths = _lengths([p.key_lengths for p in pairs], [p.key for p in pairs])
-    query_lengths = _lengths([p.query_lengths for p in pairs], [p.query for p in pairs])
+    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
+    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
     tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
     n = len(pairs)
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
@@ -76,18 +76,6 @@ def pairs_slower_reasons(
             return []
         reasons += [f"pairs[{i}]: {reason}" for reason in found]
     return reasons
-
-
-def _lengths(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:
-    """Lengths for every pair where one of them has any, else none."""
-    if all(n is None for n in lengths):
-        return []
-    return [
-        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device)
-        if n is None
-        else n
-        for n, x in zip(lengths, padded)
-    ]
 
 
 define(

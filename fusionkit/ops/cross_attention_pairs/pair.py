@@ -1,9 +1,11 @@
-"""One of several cross-attentions that run in one call."""
+"""One of several cross-attentions that run in one call, and the lengths of all."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -23,3 +25,19 @@ class AttentionPair(NamedTuple):
     key_lengths: Tensor | None = None
     query_lengths: Tensor | None = None
     seed: int | Tensor | None = None
+
+
+def lengths_of_all(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -> list[Tensor]:
+    """Lengths for every pair where one of them has any, else none.
+
+    Args:
+        lengths: (B,) of each pair, or None. padded: (B, H, T, D), what they are lengths of.
+    """
+    if all(n is None for n in lengths):
+        return []
+    return [
+        torch.full((x.shape[0],), x.shape[2], dtype=torch.int64, device=x.device)
+        if n is None
+        else n
+        for n, x in zip(lengths, padded)
+    ]
