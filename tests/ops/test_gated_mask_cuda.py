@@ -40,7 +40,7 @@ def tensors(
 ) -> list[Tensor]:
     """Random numbers; ``strided`` ones are the first columns of wider rows, of swapped axes.
 
-    ``samples apart`` ones have one number more between samples, so that few of them are aligned.
+    ``samples apart`` ones have one number more between samples, so that only the first is aligned.
     """
     batch, steps, size = shape
     g = torch.Generator().manual_seed(3)
@@ -52,7 +52,7 @@ def tensors(
         return [randn(steps, batch, size + 4).transpose(0, 1)[..., :size] for _ in range(count)]
     if layout == "samples apart":
         longer = [randn(batch, steps * size + 1) for _ in range(count)]
-        return [x[:, 1:].unflatten(1, (steps, size)) for x in longer]
+        return [x[:, :-1].unflatten(1, (steps, size)) for x in longer]
     return [randn(*shape) for _ in range(count)]
 
 
