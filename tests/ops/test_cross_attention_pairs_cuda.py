@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
-from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons
+from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons, pairs_slower_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 
 import cuda_emulated
@@ -158,6 +158,13 @@ def test_what_it_does_not_take() -> None:
     reasons = pairs_reasons([AttentionPair(x, x, x), AttentionPair(y, y, y)])
     assert any(reason.startswith("pairs[1]: dtype is torch.float16") for reason in reasons)
     assert any("is on cpu" in reason for reason in reasons) == (not EMULATED)
+
+
+def test_single_calls_are_preferred_where_each_of_them_is_better_elsewhere() -> None:
+    long, short = (torch.empty(1, 1, steps, 32, dtype=torch.half) for steps in (512, 50))
+    pairs = [AttentionPair(long, long, long)] * 2
+    assert [reason[:9] for reason in pairs_slower_reasons(pairs)] == ["pairs[0]:", "pairs[1]:"]
+    assert not pairs_slower_reasons([*pairs, AttentionPair(short, short, short)])
 
 
 @pytest.mark.skipif(not EMULATED, reason="runs with FUSIONKIT_CUDA_ON_CPU=1")
