@@ -11,7 +11,9 @@ export PIP_BUILD_CONSTRAINT ?= $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 SOURCES := pyproject.toml setup.py $(shell find csrc fusionkit plugins -type f \
-	\( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.h' -o -name '*.json' -o -name 'py.typed' \))
+	\( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh' -o -name '*.json' -o -name 'py.typed' \))
+
+CXX_FILES := 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 'tests/support/cuda_on_cpu/*'
 
 .PHONY: help demo test dev lint lint-types format bench fuzz sanitize clean
 
@@ -24,6 +26,7 @@ demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the 
 test: $(VENV)/.installed  ## run the test suite against the installed package
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal tests
 	TRITON_INTERPRET=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal -k triton tests/ops
+	FUSIONKIT_CUDA_ON_CPU=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal tests/ops/test_*_cuda.py
 	$(BIN)/pytest --quiet --doctest-modules --pyargs fusionkit fusionkit_plugins
 
 dev: $(VENV)/.dev  ## editable install with linters, for work on FusionKit itself
@@ -31,7 +34,7 @@ dev: $(VENV)/.dev  ## editable install with linters, for work on FusionKit itsel
 lint: $(VENV)/.linters  ## ruff, mypy, clang-format, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.h')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files $(CXX_FILES))
 	$(BIN)/lint-imports
 	$(MAKE) lint-types
 
@@ -42,7 +45,7 @@ lint-types:
 format: $(VENV)/.linters  ## let ruff and clang-format rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cpp' 'csrc/*.h')
+	$(BIN)/clang-format -i $$(git ls-files $(CXX_FILES))
 
 bench: $(VENV)/.installed  ## run the benchmarks (pytest-benchmark)
 	$(BIN)/pytest benches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,10 +15,10 @@ import pytest
 
 from fusionkit.ops.extension import extension_status
 
-ROOT = Path(__file__).resolve().parents[1]
+from source_builds import NO_COMPILER, ROOT, accepting_compiler, build, copy_source
+
 STATUS = extension_status()
 LEVELS = importlib.import_module("fusionkit._C").isa_levels() if STATUS.available else []
-NO_COMPILER = {"CXX": "/nonexistent/c++"}
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_build_info(extension: ModuleType) -> None:
     info = extension.build_info()
     assert set(info) == {"compiler", "isa_levels", "cuda_architectures", "torch_target"}
     assert info["isa_levels"][0] == "base" and set(LEVELS) <= set(info["isa_levels"])
-    assert info["cuda_architectures"] == []
+    assert all(architecture.isdigit() for architecture in info["cuda_architectures"])
     assert info["torch_target"] == "2.10"
     assert info["compiler"].split()[0] in STATUS.reason
 
@@ -53,9 +52,20 @@ def test_kernels_are_registered_operators(extension: ModuleType) -> None:
     import torch
 
     names = extension.kernels()
-    assert {"gated_mask", "gated_mask_backward"} <= set(names)
+    assert {"fusionkit::gated_mask", "fusionkit::gated_mask_backward"} <= set(names)
     for name in names:
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"fusionkit::{name}", "CPU")
+        key = "CUDA" if name.startswith("fusionkit_cuda::") else "CPU"
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+    on_cuda = {"fusionkit_cuda::gated_mask", "fusionkit_cuda::gated_mask_backward"}
+    assert (on_cuda <= set(names)) == bool(extension.build_info()["cuda_architectures"])
+
+
+def test_cuda_devices(extension: ModuleType) -> None:
+    """Counting them needs no driver, and tells why there are none."""
+    count, why_none = extension.cuda_devices()
+    assert (count > 0) == (why_none == "")
+    if not extension.build_info()["cuda_architectures"]:
+        assert why_none == "built without CUDA kernels"
 
 
 def test_best_level_is_the_default(extension: ModuleType) -> None:
@@ -151,35 +161,6 @@ def test_broken_extension_leaves_the_reference() -> None:
     assert result.stdout.splitlines()[-1] == "[[[0.0, 1.0]]]"
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source tree, so that builds leave this one alone."""
-    copy = tmp_path_factory.mktemp("source")
-    junk = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
-    for name in ("csrc", "fusionkit", "plugins"):
-        shutil.copytree(ROOT / name, copy / name, ignore=junk)
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy / name)
-    return copy
-
-
-def build(source: Path, what: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call a hook of the build backend, with an import of torch or pybind11 being an error."""
-    program = f"""
-import sys
-sys.modules["torch"] = sys.modules["pybind11"] = None
-from setuptools import build_meta
-print("result:", build_meta.{what})
-"""
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=source,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize(
     "environment",
     [NO_COMPILER, {"FUSIONKIT_BUILD_CPU": "0"}, {**NO_COMPILER, "FUSIONKIT_BUILD_CUDA": "0"}],
@@ -190,19 +171,23 @@ def test_pure_python_needs_only_setuptools(source: Path, environment: dict[str, 
     assert result.stdout.strip().endswith("result: []"), result.stderr
 
 
-def test_extension_asks_for_torch_when_it_is_built(source: Path, tmp_path: Path) -> None:
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\nexit 0\n")
-    compiler.chmod(0o755)
-    result = build(source, "get_requires_for_build_wheel()", CXX=str(compiler))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture
+def compiler(tmp_path: Path) -> str:
+    return accepting_compiler(tmp_path)
+
+
+def test_extension_asks_for_torch_when_it_is_built(source: Path, compiler: str) -> None:
+    result = build(source, "get_requires_for_build_wheel()", CXX=compiler)
     assert "'torch>=2.10', 'pybind11>=2.13', 'ninja'" in result.stdout
 
 
-def test_missing_torch_without_isolation(source: Path, tmp_path: Path) -> None:
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\nexit 0\n")
-    compiler.chmod(0o755)
-    result = build(source, "build_wheel('dist')", CXX=str(compiler))
+def test_missing_torch_without_isolation(source: Path, compiler: str) -> None:
+    result = build(source, "build_wheel('dist')", CXX=compiler)
     assert result.returncode != 0
     assert "install torch first, build with isolation, or set FUSIONKIT_BUILD_CPU=0" in (
         result.stderr
@@ -217,9 +202,8 @@ def test_missing_torch_without_isolation(source: Path, tmp_path: Path) -> None:
             "FUSIONKIT_BUILD_CPU=1 needs a C++ compiler, and none works (tried CXX=/nonexistent",
         ),
         ({"FUSIONKIT_BUILD_CPU": "yes"}, "FUSIONKIT_BUILD_CPU=yes: must be 0, 1 or auto"),
-        ({"FUSIONKIT_BUILD_CUDA": "1"}, "no CUDA kernels in this version"),
     ],
-    ids=["no compiler", "bad value", "CUDA"],
+    ids=["no compiler", "bad value"],
 )
 def test_build_errors(source: Path, environment: dict[str, str], message: str) -> None:
     result = build(source, "get_requires_for_build_wheel()", **environment)
@@ -242,7 +226,7 @@ def test_wheel_of_pure_python(source: Path) -> None:
     } <= set(names)
     for plugin in (ROOT / "plugins").glob("*/__init__.py"):
         assert f"fusionkit_plugins/{plugin.parent.name}/__init__.py" in names
-    assert not [name for name in names if name.endswith((".cpp", ".h", ".so"))]
+    assert not [name for name in names if name.endswith((".cpp", ".h", ".cu", ".cuh", ".so"))]
 
 
 def test_source_distribution_holds_the_kernels(source: Path) -> None:

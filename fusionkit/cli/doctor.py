@@ -75,18 +75,19 @@ def _machine() -> Table:
 
 
 def _extension(console: Console) -> None:
+    from fusionkit.ops.cuda_runtime import cuda_status
     from fusionkit.ops.extension import extension_status
 
-    status = extension_status()
-    if status.available:
-        console.print(f"compiled extension: {status.reason}")
-        return
-    for line in (
-        f"compiled extension: absent: {status.reason}",
-        f"  cost: {status.cost}",
-        f"  remedy: {status.remedy}",
+    for name, status in (
+        ("compiled extension", extension_status()),
+        ("CUDA kernels", cuda_status()),
     ):
-        console.print(line)
+        if status.available:
+            console.print(f"{name}: {status.reason}")
+            continue
+        console.print(f"{name}: absent: {status.reason}")
+        console.print(f"  cost: {status.cost}")
+        console.print(f"  remedy: {status.remedy}")
 
 
 def _backends() -> Table:

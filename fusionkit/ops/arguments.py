@@ -87,6 +87,14 @@ def as_tensor(seed: int | Tensor | None) -> Tensor:
     return torch.scalar_tensor(seed, dtype=torch.int64)
 
 
+def seed_on(seed: int | Tensor | None, device: torch.device) -> Tensor:
+    """A seed where the kernels read it; writing a number there does not wait for the device."""
+    if isinstance(seed, Tensor):
+        return seed
+    assert seed is not None
+    return torch.full((), seed, dtype=torch.int64, device=device)
+
+
 def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors, with views for those that came before, in a compiled graph only.
 

@@ -88,6 +88,11 @@ ISA: str = _module.isa() if _module is not None else ""
 AVAILABLE: bool = _module is not None
 """Whether the compiled operators are loaded."""
 
+CUDA_ARCHITECTURES: tuple[str, ...] = (
+    tuple(_module.build_info()["cuda_architectures"]) if _module is not None else ()
+)
+"""Compute capabilities that the CUDA kernels were built for, such as ``90``; empty without them."""
+
 
 def absence() -> str:
     """Why there is no extension; empty if there is one, even a broken one."""

@@ -63,14 +63,6 @@ def triton_reasons(name: str, tensor: Tensor, seed: int | Tensor | None) -> list
     return reasons
 
 
-def seed_on(seed: int | Tensor | None, device: torch.device) -> Tensor:
-    """A seed where the kernels read it; writing a number there does not wait for the device."""
-    if isinstance(seed, Tensor):
-        return seed
-    assert seed is not None
-    return torch.full((), seed, dtype=torch.int64, device=device)
-
-
 def define(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Make ``fusionkit_triton::NAME(...)`` an operator.
 

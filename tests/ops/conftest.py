@@ -9,7 +9,10 @@ from types import ModuleType
 import pytest
 import torch
 
+from fusionkit.ops.cuda_runtime import EMULATED, cuda_absence
 from fusionkit.ops.extension import extension_status
+
+import cuda_emulated
 
 _STATUS = extension_status()
 
@@ -56,3 +59,14 @@ def unwritten_is_nan() -> Iterator[None]:
     assert torch.empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(enabled)
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels() -> str:
+    """The device on which the CUDA kernels run: one that is there, or the CPU in an emulator."""
+    if EMULATED:
+        cuda_emulated.load()
+        return "cpu"
+    if cuda_absence():
+        pytest.skip(f"{cuda_absence()}; or run with FUSIONKIT_CUDA_ON_CPU=1")
+    return "cuda"

@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from fusionkit.ops import length_aware_lstm
 from fusionkit.ops.backends import available_backends
 
-# Those that take both cells and both dtypes; the compiled kernel has tests of its own.
-BACKENDS = [b.name for b in available_backends()["length_aware_lstm"] if b.name != "cpu"]
+# Those that take both cells and both dtypes; the compiled kernels have tests of their own.
+_KERNELS = ("cpu", "cuda")
+BACKENDS = [b.name for b in available_backends()["length_aware_lstm"] if b.name not in _KERNELS]
 NAN = math.nan
 
 
@@ -94,6 +95,14 @@ class Inputs:
             self.options,
         )
 
+    def on(self, device: str) -> Inputs:
+        return Inputs(
+            self.x.detach().to(device).requires_grad_(),
+            None if self.lengths is None else self.lengths.to(device),
+            {n: w.detach().to(device).requires_grad_() for n, w in self.weights.items()},
+            self.options,
+        )
+
 
 def build(case: Case) -> Inputs:
     g = torch.Generator().manual_seed(case.seed)
@@ -147,7 +156,7 @@ def results_by_name(output: Tensor, state: Any, inputs: Inputs) -> dict[str, Ten
         states = dict(zip(("h_n", "c_n"), state))
     named = {"output": output, **states}
     g = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(x.shape, generator=g).to(x.dtype) for x in named.values()]
+    upstream = [torch.randn(x.shape, generator=g).to(x) for x in named.values()]
     leaves = {"input": inputs.x, **inputs.weights}
     gradients = torch.autograd.grad(list(named.values()), list(leaves.values()), upstream)
     named = {n: x.detach() for n, x in named.items()}

@@ -16,11 +16,15 @@ from torch import Tensor
 
 from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
+from fusionkit.ops.cross_attention.cuda import attention_reasons as cuda_attention_reasons
+from fusionkit.ops.cross_attention.cuda import run_cuda
 from fusionkit.ops.cross_attention.reference import reference_reasons, run_reference
 from fusionkit.ops.cross_attention.sdpa import run_sdpa, sdpa_reasons
 from fusionkit.ops.cross_attention.triton import attention_reasons, run_triton
 from fusionkit.ops.cross_attention.validate import check_arguments
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 from fusionkit.ops.triton_runtime import triton_absence
 
@@ -69,6 +73,19 @@ register_backend(
         priority=30,
         summary="Triton kernels, one launch forward and two backward; not measured on a device yet",
         unavailable=triton_absence(),
+    )
+)
+
+register_backend(
+    Backend(
+        op="cross_attention",
+        name="cuda",
+        run=run_cuda,
+        not_supported_reasons=cuda_attention_reasons,
+        priority=40,
+        summary="CUDA C++ kernels, one launch each way; not measured on a device yet",
+        unavailable=cuda_absence(),
+        slower_reasons=cuda_slower_reasons,
     )
 )
 

@@ -18,9 +18,12 @@ from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cross_attention_pairs.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons as cuda_pairs_reasons
+from fusionkit.ops.cross_attention_pairs.cuda import pairs_slower_reasons, run_cuda
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.cross_attention_pairs.reference import reference_reasons, run_reference
 from fusionkit.ops.cross_attention_pairs.triton import pairs_reasons, run_triton
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 from fusionkit.ops.triton_runtime import triton_absence
 
@@ -56,6 +59,19 @@ register_backend(
         priority=20,
         summary="Triton kernels, one launch for all pairs; not measured on a device yet",
         unavailable=triton_absence(),
+    )
+)
+
+register_backend(
+    Backend(
+        op="cross_attention_pairs",
+        name="cuda",
+        run=run_cuda,
+        not_supported_reasons=cuda_pairs_reasons,
+        priority=40,
+        summary="CUDA C++ kernels, one launch each way for all pairs; not measured on a device yet",
+        unavailable=cuda_absence(),
+        slower_reasons=pairs_slower_reasons,
     )
 )
 

@@ -15,8 +15,11 @@ from torch import Tensor
 from fusionkit.errors import DataError
 from fusionkit.ops.arguments import check_dropout, check_lengths, is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 from fusionkit.ops.gated_mask.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.gated_mask.cuda import gated_mask_reasons as cuda_gated_mask_reasons
+from fusionkit.ops.gated_mask.cuda import run_cuda
 from fusionkit.ops.gated_mask.reference import reference_reasons, run_reference
 from fusionkit.ops.gated_mask.triton import gated_mask_reasons, run_triton
 from fusionkit.ops.triton_runtime import triton_absence
@@ -53,6 +56,17 @@ register_backend(
         priority=20,
         summary="Triton kernel, one launch each way; not measured on a device yet",
         unavailable=triton_absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="gated_mask",
+        name="cuda",
+        run=run_cuda,
+        not_supported_reasons=cuda_gated_mask_reasons,
+        priority=30,
+        summary="CUDA C++ kernel, one launch each way; not measured on a device yet",
+        unavailable=cuda_absence(),
     )
 )
 

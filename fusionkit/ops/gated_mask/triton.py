@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, transform_reasons
+from fusionkit.ops.arguments import apart, seed_on, transform_reasons
 from fusionkit.ops.gated_mask.autograd import GatedMask, fake_backward, fake_forward
-from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on, triton_reasons
+from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
 
 MAX_GATES = 8
 

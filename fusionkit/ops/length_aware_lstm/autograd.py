@@ -1,4 +1,4 @@
-"""Gradients of the compiled LSTM layer, and the shapes of its operators for tracing."""
+"""Gradients of an LSTM layer's kernels, and the shapes of their operators for tracing."""
 
 from __future__ import annotations
 
@@ -8,50 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart
 from fusionkit.ops.extension import AVAILABLE
 from fusionkit.ops.length_aware_lstm.reference import run_reference
 
 
-def run_layer(
-    inputs: Sequence[Tensor],  # each (B, T, D) with a D of its own
-    lengths: Tensor | None,  # (B,)
-    weights: Sequence[Tensor],  # w_ih, w_hh, b_ih, b_hh of each direction of each input
-    bidirectional: bool,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """One layer over each input, on the compiled kernel.
-
-    Returns:
-        For each input its output (B, T, H * directions), and for each direction of each input its
-        final h and c (2, B, H).
-    """
-    inputs, weights = list(inputs), list(weights)
-    needs_gradient = any(t.requires_grad for t in (*inputs, *weights))
-    if torch.is_grad_enabled() and needs_gradient:
-        results = LSTMLayer.apply(  # type: ignore[no-untyped-call]
-            lengths, bidirectional, len(inputs), *apart([*inputs, *weights])
-        )
-    else:
-        results = torch.ops.fusionkit.lstm.default(inputs, lengths, weights, bidirectional, False)
-    return list(results[: len(inputs)]), list(results[len(inputs) :])
-
-
 class LSTMLayer(torch.autograd.Function):
-    """The compiled forward and backward; activated gates and cell states are kept in between.
+    """The forward and backward of a namespace of operators; gates and cells are kept in between.
 
     With ``create_graph=True`` the backward runs the reference instead, for second derivatives.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, lengths: Tensor | None, bidirectional: bool, count: int, *tensors: Tensor
+        ctx: Any,
+        namespace: str,
+        lengths: Tensor | None,
+        bidirectional: bool,
+        count: int,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         inputs, weights = list(tensors[:count]), list(tensors[count:])
-        results = torch.ops.fusionkit.lstm.default(inputs, lengths, weights, bidirectional, True)
+        results = getattr(torch.ops, namespace).lstm.default(
+            inputs, lengths, weights, bidirectional, True
+        )
         strands = len(weights) // 4
         outputs, steps = results[:count], results[count + strands :]
         ctx.save_for_backward(lengths, *tensors, *outputs, *steps)
-        ctx.bidirectional, ctx.count, ctx.strands = bidirectional, count, strands
+        ctx.namespace, ctx.bidirectional = namespace, bidirectional
+        ctx.count, ctx.strands = count, strands
         ctx.set_materialize_grads(False)
         return tuple(results[: count + strands])
 
@@ -61,10 +45,10 @@ class LSTMLayer(torch.autograd.Function):
         lengths, *saved = ctx.saved_tensors
         inputs, weights = saved[:count], saved[count : count + 4 * strands]
         outputs, steps = saved[count + 4 * strands : -strands], saved[-strands:]
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             found = _differentiable(grads, inputs, lengths, weights, needed, ctx.bidirectional)
-            return (None, None, None, *found)
+            return (None, None, None, None, *found)
         grad_outputs = [
             torch.zeros_like(output) if grad is None else grad
             for output, grad in zip(outputs, grads)
@@ -78,14 +62,14 @@ class LSTMLayer(torch.autograd.Function):
         bits = sum(1 << i for i, need in enumerate(needed[:count]) if need)
         any_weight = any(needed[count:])
         gradients = iter(
-            torch.ops.fusionkit.lstm_backward.default(
+            getattr(torch.ops, ctx.namespace).lstm_backward.default(
                 grad_outputs, grad_states, inputs, lengths, weights, outputs, steps,
                 ctx.bidirectional, bits, any_weight,
             )
         )  # fmt: skip
         for_inputs = [next(gradients) if need else None for need in needed[:count]]
         for_weights = list(gradients) if any_weight else [None] * (4 * strands)
-        return (None, None, None, *for_inputs, *for_weights)
+        return (None, None, None, None, *for_inputs, *for_weights)
 
 
 def _zero_state(steps: Tensor) -> Tensor:
@@ -124,13 +108,14 @@ def _differentiable(
     return [next(found) if need else None for need in needed]
 
 
-def _fake_forward(
+def fake_forward(
     inputs: list[Tensor],
     lengths: Tensor | None,
     weights: list[Tensor],
     bidirectional: bool,
     save: bool,
 ) -> list[Tensor]:
+    """Outputs, one for each input; states and, with ``save``, steps, one for each strand."""
     directions = 2 if bidirectional else 1
     outputs, states, steps = [], [], []
     for i, x in enumerate(inputs):
@@ -142,7 +127,7 @@ def _fake_forward(
     return [*outputs, *states, *steps]
 
 
-def _fake_backward(
+def fake_backward(
     grad_outputs: list[Tensor],
     grad_states: list[Tensor],
     inputs: list[Tensor],
@@ -154,10 +139,11 @@ def _fake_backward(
     needs_inputs: int,
     needs_weights: bool,
 ) -> list[Tensor]:
+    """Gradients of the inputs whose bit is set, and of all weights or none."""
     wanted = [x for i, x in enumerate(inputs) if needs_inputs >> i & 1]
     return [t.new_empty(t.shape) for t in (*wanted, *(weights if needs_weights else ()))]
 
 
 if AVAILABLE:
-    torch.library.register_fake("fusionkit::lstm", _fake_forward)
-    torch.library.register_fake("fusionkit::lstm_backward", _fake_backward)
+    torch.library.register_fake("fusionkit::lstm", fake_forward)
+    torch.library.register_fake("fusionkit::lstm_backward", fake_backward)

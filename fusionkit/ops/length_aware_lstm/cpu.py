@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkit.ops.arguments import transform_reasons
 from fusionkit.ops.extension import raise_if_broken
-from fusionkit.ops.length_aware_lstm.autograd import run_layer
-
-# The gradients that are needed are told to the kernel by the bits of a 64-bit number.
-MAX_INPUTS = 62
+from fusionkit.ops.length_aware_lstm.layers import MAX_INPUTS, run_layer, run_layers
 
 
 def run_cpu(
@@ -29,19 +25,10 @@ def run_cpu(
     need_state: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     """Takes the checked arguments of `length_aware_lstm`, as far as `cpu_reasons` is empty."""
-    share = len(weights) // num_layers
-    states = []
-    x = input
-    for layer in range(num_layers):
-        if layer:
-            x = F.dropout(x, dropout_p, training)
-        own = weights[layer * share : (layer + 1) * share]
-        (x,), state = run_layer([x], lengths, own, bidirectional)
-        states += state
-    if not need_state:
-        return x, None
-    h_n, c_n = torch.stack(states, dim=1).unbind(0)
-    return x, (h_n, c_n)
+    return run_layers(
+        "fusionkit", input, lengths, weights, num_layers, bidirectional, dropout_p, training,
+        need_state,
+    )  # fmt: skip
 
 
 def cpu_reasons(
@@ -76,7 +63,8 @@ def run_cpu_group(
     bidirectional: bool = False,
 ) -> list[Tensor]:
     """Takes checked arguments of the group, as far as `cpu_group_reasons` is empty."""
-    return run_layer(inputs, lengths, [w for own in weights for w in own], bidirectional)[0]
+    flat = [w for own in weights for w in own]
+    return run_layer("fusionkit", inputs, lengths, flat, bidirectional)[0]
 
 
 def cpu_group_reasons(

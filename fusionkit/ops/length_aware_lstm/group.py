@@ -8,10 +8,17 @@ from torch import Tensor
 
 from fusionkit.errors import DataError
 from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 from fusionkit.ops.length_aware_lstm.cpu import cpu_group_reasons, run_cpu_group
+from fusionkit.ops.length_aware_lstm.cuda import (
+    group_reasons,
+    group_slower_reasons,
+    run_cuda_group,
+)
 from fusionkit.ops.length_aware_lstm.reference import reference_reasons
 from fusionkit.ops.length_aware_lstm.single import in_dtype_of_weights, length_aware_lstm
+from fusionkit.ops.length_aware_lstm.streams import run_streams, streams_reasons
 from fusionkit.ops.length_aware_lstm.validate import check_arguments
 
 
@@ -48,6 +55,30 @@ register_backend(
         priority=10,
         summary="compiled kernel, float32; all directions of all LSTMs share the threads",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="length_aware_lstm_group",
+        name="streams",
+        run=run_streams,
+        not_supported_reasons=streams_reasons,
+        priority=20,
+        summary="cuDNN as in flip, each LSTM on a CUDA stream of its own; not measured on a device "
+        "yet",
+    )
+)
+register_backend(
+    Backend(
+        op="length_aware_lstm_group",
+        name="cuda",
+        run=run_cuda_group,
+        not_supported_reasons=group_reasons,
+        priority=30,
+        summary="CUDA kernel, float32; all directions of all LSTMs in one launch; not measured on "
+        "a device yet",
+        unavailable=cuda_absence(),
+        slower_reasons=group_slower_reasons,
     )
 )
 

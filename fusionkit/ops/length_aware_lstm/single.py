@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
+from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
 from fusionkit.ops.length_aware_lstm.cpu import cpu_reasons, run_cpu
+from fusionkit.ops.length_aware_lstm.cuda import lstm_reasons, lstm_slower_reasons, run_cuda
 from fusionkit.ops.length_aware_lstm.flip import flip_reasons, run_flip
 from fusionkit.ops.length_aware_lstm.reference import State, reference_reasons, run_reference
 from fusionkit.ops.length_aware_lstm.validate import check_arguments
@@ -48,6 +50,19 @@ register_backend(
         summary="compiled kernel, float32 LSTM, works on the valid steps only; 1.5 to 1.7 times "
         "faster than flip at lengths of 40 to 100 %, forward and backward, B32 T50 H100",
         unavailable=absence(),
+    )
+)
+register_backend(
+    Backend(
+        op="length_aware_lstm",
+        name="cuda",
+        run=run_cuda,
+        not_supported_reasons=lstm_reasons,
+        priority=30,
+        summary="CUDA kernel, float32 LSTM, all steps of both directions in one launch; not "
+        "measured on a device yet",
+        unavailable=cuda_absence(),
+        slower_reasons=lstm_slower_reasons,
     )
 )
 

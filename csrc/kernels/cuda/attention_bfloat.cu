@@ -1,0 +1,12 @@
+#include "attention_launch.cuh"
+
+namespace fusionkit {
+namespace cuda {
+
+template int forward_of_type<fk::bfloat_t>(const std::vector<AttentionForwardPair>&,
+                                           AttentionDropout, cudaStream_t);
+template int backward_of_type<fk::bfloat_t>(const std::vector<AttentionBackwardPair>&,
+                                            AttentionDropout, cudaStream_t);
+
+}  // namespace cuda
+}  // namespace fusionkit

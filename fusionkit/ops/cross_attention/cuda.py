@@ -1,0 +1,90 @@
+"""Cross-attention on the CUDA C++ kernels (csrc/kernels/cuda/attention_*.cuh)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fusionkit.ops.arguments import apart, seed_on, transform_reasons
+from fusionkit.ops.cross_attention.autograd import CrossAttention, fake_backward, fake_forward
+from fusionkit.ops.cross_attention.masks import as_four_dimensions
+from fusionkit.ops.cuda_runtime import NAMESPACE, cuda_reasons, define
+
+MAX_HEAD_DIM = 128
+
+
+def run_cuda(
+    query: Tensor,  # (B, H, Tq, D)
+    key: Tensor,  # (B, H, Tk, D)
+    value: Tensor,  # (B, H, Tk, Dv)
+    *,
+    key_lengths: Tensor | None = None,  # (B,) int64
+    query_lengths: Tensor | None = None,  # (B,) int64
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    return_weights: bool = False,
+) -> Tensor:
+    """Takes the checked arguments of `cross_attention`, as far as `attention_reasons` is empty.
+
+    Half precision is computed in float32 and rounded once at the end.
+    """
+    if bias is not None:
+        bias = bias.float()
+    if scale is None:
+        scale = 1.0 / math.sqrt(query.shape[3])
+    seed = None if dropout_p == 0.0 else seed_on(seed, query.device)
+    tensors = [query, key, value] if bias is None else [query, key, value, bias]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        query, key, value = apart([query, key, value])
+        result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
+            NAMESPACE, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
+        )
+        return result
+    four = None if bias is None else as_four_dimensions(bias)
+    result, _ = torch.ops.fusionkit_cuda.cross_attention.default(
+        query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+    )
+    return result
+
+
+def attention_reasons(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    bias: Tensor | None = None,
+    return_weights: bool = False,
+) -> list[str]:
+    """Why the kernels cannot take these inputs, given that they are installed."""
+    reasons = transform_reasons() + cuda_reasons("query", query, seed)
+    if query.shape[3] > MAX_HEAD_DIM or value.shape[3] > MAX_HEAD_DIM:
+        reasons.append(
+            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {MAX_HEAD_DIM}"
+        )
+    if return_weights:
+        reasons.append("return_weights: the kernel never has the weights as one tensor")
+    if bias is not None and bias.dtype == torch.float64:
+        reasons.append("bias is float64, the kernel computes in float32")
+    return reasons
+
+
+define(
+    "cross_attention(Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? key_lengths, "
+    "Tensor? query_lengths, float scale, float dropout_p, Tensor? seed) -> (Tensor, Tensor)",
+    fake_forward,
+)
+define(
+    "cross_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, "
+    "Tensor row_sums, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float scale, "
+    "float dropout_p, Tensor? seed, int needs) -> Tensor[]",
+    fake_backward,
+)
