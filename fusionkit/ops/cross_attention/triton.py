@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, transform_reasons
+from fusionkit.ops.arguments import apart, seed_on, transform_reasons
 from fusionkit.ops.cross_attention.autograd import CrossAttention, fake_backward, fake_forward
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention.triton_tiles import MAX_HEAD_DIM
-from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on, triton_reasons
+from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
 
 
 def run_triton(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart
+from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.cross_attention.triton import attention_reasons
 from fusionkit.ops.cross_attention.triton_launch import KEY, QUERY, VALUE, Attention
 from fusionkit.ops.cross_attention.triton_launch import backward as launch_backward
@@ -19,7 +19,7 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
     fake_forward,
 )
 from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
-from fusionkit.ops.triton_runtime import NAMESPACE, define, seed_on
+from fusionkit.ops.triton_runtime import NAMESPACE, define
 
 # The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
 MAX_PAIRS = 12
