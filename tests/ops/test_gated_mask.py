@@ -235,5 +235,11 @@ def test_errors_name_the_argument(
 def test_explain_names_kernel_and_reference() -> None:
     lines = explain("gated_mask", X, [X]).splitlines()
     assert lines[0] == "gated_mask"
-    assert [line.split()[0] for line in lines[1:]] == ["triton", "cpu", "reference", "measured"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "cuda",
+        "triton",
+        "cpu",
+        "reference",
+        "measured",
+    ]
     assert ("chosen" in lines[2]) == ("cpu" in BACKENDS and "triton" not in BACKENDS)
