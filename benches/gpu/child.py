@@ -11,13 +11,12 @@ from pathlib import Path
 
 import torch
 
-from fusionkit.bench.case import Suite
-from fusionkit.bench.ceilings import Ceilings
-
 from benches.gpu.clock import Schedule
 from benches.gpu.journal import Journal
 from benches.gpu.runner import Session, run_suite, warm_up
 from benches.gpu.setting import Scope, Setting
+from fusionkit.bench.case import Suite
+from fusionkit.bench.ceilings import Ceilings
 
 SUITES = (
     "cross_attention_pairs",

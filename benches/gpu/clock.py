@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
+from benches.gpu.rotation import Repeated
 from fusionkit.bench.case import NotAvailableError
 from fusionkit.bench.timing import Timing
-
-from benches.gpu.rotation import Repeated
 
 Clock = Callable[[Repeated, int], float]
 _SPREAD = 0.2
@@ -30,7 +29,7 @@ class BrokenDeviceError(RuntimeError):
 class Schedule:
     """Args: rounds: turns of each contender. block_seconds: of one turn, at least one run."""
 
-    rounds: int = 7
+    rounds: int = 5
     block_seconds: float = 0.003
 
 
@@ -42,7 +41,8 @@ def by_events(work: Repeated, runs: int) -> float:
         work.run()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) * 1e-3 / (runs * work.calls)
+    milliseconds: float = start.elapsed_time(end)
+    return milliseconds * 1e-3 / (runs * work.calls)
 
 
 def by_host(work: Repeated, runs: int) -> float:

@@ -7,19 +7,19 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fusionkit.bench.ceilings import Ceilings
-from fusionkit.bench.machine import machine_facts
-from fusionkit.ops import available_backends
-
 from benches.gpu.clock import Schedule, clock_of, time_in_turns
 from benches.gpu.rotation import Repeated
 from benches.gpu.setting import SHORT_NAMES
+from fusionkit.bench.ceilings import Ceilings
+from fusionkit.bench.machine import machine_facts
+from fusionkit.ops import available_backends
 
 _SMI = "name,driver_version,memory.total,clocks.max.sm,clocks.max.memory,clocks.sm,power.limit"
 _COPY_BYTES, _GEMM_SIZE = 2**31, 8192
@@ -44,7 +44,6 @@ def device_facts(device: torch.device) -> dict[str, Any]:
             "multiprocessors": has.multi_processor_count,
             "memory_bytes": has.total_memory,
             "l2_bytes": has.L2_cache_size,
-            "registers": has.regs_per_multiprocessor,
             "shared_bytes": has.shared_memory_per_multiprocessor,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
@@ -64,7 +63,7 @@ def measure(device: torch.device, *, dry: bool) -> dict[str, Ceilings]:
     for dtype in SHORT_NAMES:
         size = _DRY_GEMM_SIZE if dry else _GEMM_SIZE
         a, b = torch.randn(2, size, size, device=device).to(dtype).unbind()
-        seconds = _seconds(lambda a=a, b=b: torch.mm(a, b), device)
+        seconds = _seconds(partial(torch.mm, a, b), device)
         ceiling = Ceilings(torch.get_num_threads(), 2e-9 * size**3 / seconds, gbytes, {})
         found[SHORT_NAMES[dtype]] = ceiling
     return found
@@ -81,7 +80,7 @@ def backend_lines() -> list[str]:
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
     work = {"it": Repeated(run, 1)}
-    return time_in_turns(work, clock_of(device), Schedule(rounds=7, block_seconds=0.02))["it"].seconds
+    return time_in_turns(work, clock_of(device), Schedule(block_seconds=0.02))["it"].seconds
 
 
 def _line(*command: str, containing: str = "") -> str:

@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fusionkit.bench.record import Record, Report
-from fusionkit.bench.session import SEEDS
-from fusionkit.bench.summary import summarize_classes
-
 from benches.gpu.child import SUITES
 from benches.gpu.goals import Outcome, judge
 from benches.gpu.journal import Journal
 from benches.gpu.junit import TestSummary, read_summary
 from benches.gpu.runner import WRONG
+from fusionkit.bench.record import Record, Report
+from fusionkit.bench.session import SEEDS
+from fusionkit.bench.summary import summarize_classes
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,11 @@ class Findings:
 
 
 def gather(parts: Path, settings: dict[str, Any]) -> Findings:
-    """Read a folder of parts; what is missing there is missing in the findings."""
+    """Read a folder of parts; what is missing there is missing in the findings.
+
+    Args:
+        settings: with ``scope``; a dry run has times of no meaning, so its goals are not judged.
+    """
     facts = _read(parts / "facts.json", {"machine": {}, "ceilings": {}})
     report = Report(facts["machine"], {**settings, "seeds": SEEDS}, facts["ceilings"])
     crashes: list[list[str]] = []
@@ -89,7 +92,7 @@ def gather(parts: Path, settings: dict[str, Any]) -> Findings:
     report.classes = [asdict(line) for line in summarize_classes(report.records_with_ours(), [])]
     return Findings(
         report,
-        judge(report.records),
+        [] if settings["scope"] == "dry" else judge(report.records),
         _phases(parts / "phases.tsv"),
         read_summary(parts / "tests.xml"),
         crashes,

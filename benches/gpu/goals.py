@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL
-from fusionkit.bench.goals import PACKED, PADDED
-from fusionkit.bench.record import Record
-
 from benches.gpu.runner import GRAPH
 from benches.gpu.suite_cross_attention_pairs import SIX_SDPA
 from benches.gpu.suite_gated_mask import LARGE
 from benches.gpu.suite_training_step import STEP
 from benches.gpu.torch_attention import FLASH
+from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL
+from fusionkit.bench.goals import PACKED, PADDED
+from fusionkit.bench.record import Record
 
 ROOFLINE = "copy bandwidth"
 
@@ -62,7 +61,9 @@ class Outcome:
         """One line."""
         if self.found is None:
             return f"not measured  {self.title}"
-        return f"{'met   ' if self.met else 'MISSED'} {self.found:5.2f}  {self.title}  [{self.case}]"
+        return (
+            f"{'met   ' if self.met else 'MISSED'} {self.found:5.2f}  {self.title}  [{self.case}]"
+        )
 
 
 def _phases(phases: tuple[str, ...], at_least: float, **rest: object) -> list[DeviceGoal]:
@@ -107,7 +108,7 @@ def _judge_one(
     goal: DeviceGoal, record: Record, known: dict[tuple[str, str, str, str, int], Record]
 ) -> Outcome:
     op, case, variant, phase, threads = record.key
-    own = known.get((op, case, variant, goal.our_phase or phase, threads), None)
+    own = known.get((op, case, variant, goal.our_phase or phase, threads))
     found = None
     if own is not None and own.ours in own.seconds:
         if goal.against == ROOFLINE:

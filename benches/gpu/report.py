@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from benches.gpu.contenders import OURS
+from benches.gpu.gather import Findings, gather
+from benches.gpu.runner import GRAPH
 from fusionkit.bench.record import Record
 from fusionkit.bench.tables import format_seconds, left_out_lines
 
-from benches.gpu.gather import Findings, gather
-from benches.gpu.runner import GRAPH
-
 _SHORT = {"fwd": "fwd", "fwd+bwd": "f+b", "step": "step"}
 _MOST_LINES = 12
+_SLOWER = 1.15
 
 
 def short_lines(records: Sequence[Record]) -> list[str]:
@@ -66,6 +67,8 @@ def table(findings: Findings) -> str:
     lines += ["", "## Goals", "", *_items([o.in_words() for o in findings.outcomes])]
     lines += ["", "## Tests", "", *_items(_test_lines(findings))]
     lines += ["", "## Went wrong", "", *_items(_wrong_lines(findings))]
+    lines += ["", "## Dispatch chose what is slower", ""]
+    lines += _items(dispatch_lines(findings.report.records))
     lines += ["", "## Backends", "", *_items(findings.backends)]
     op = ""
     for record in findings.report.records:
@@ -108,18 +111,34 @@ def _wrong_lines(findings: Findings) -> list[str]:
     return [*ended, *findings.wrong]
 
 
+def dispatch_lines(records: Sequence[Record]) -> list[str]:
+    """Where dispatch chose a backend that is slower by over 15 % than the best kernel."""
+    lines = []
+    for record in records:
+        chosen = record.seconds.get(OURS)
+        if chosen is None or record.phase.endswith(GRAPH):
+            continue
+        times = chosen.seconds / record.our_seconds
+        if times > _SLOWER:
+            where = f"{record.op} {record.case}, {record.variant}, {record.phase}"
+            lines.append(f"{times:.2f} times {record.ours}: {where}")
+    return lines
+
+
 def print_short(findings: Findings) -> None:
     """What fits into the last 12,000 characters: the verdicts last."""
     print("\n== cases\n" + "\n".join(short_lines(findings.report.records)))
     for title, lines in (
         ("tests", _test_lines(findings)),
         ("went wrong", _wrong_lines(findings)),
+        ("dispatch chose what is slower", dispatch_lines(findings.report.records)),
         ("phases", [phase.in_words() for phase in findings.phases]),
         ("goals", [outcome.in_words() for outcome in findings.outcomes]),
     ):
         shown = lines if title in ("phases", "goals") else [x[:160] for x in lines[:_MOST_LINES]]
         more = len(lines) - len(shown)
-        print(f"\n== {title}\n" + "\n".join(shown) + (f"\n... and {more} more" if more else ""))
+        words = "\n".join(shown) or "nothing"
+        print(f"\n== {title}\n{words}" + (f"\n... and {more} more" if more else ""))
 
 
 def draw(findings: Findings, folder: Path) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from fusionkit.bench.case import Contender, Inputs, Task
 
-MOST_COPIES = 64
+MOST_COPIES = 32
 _CACHES = 2.0
 
 
@@ -26,7 +24,7 @@ class Repeated:
 
 
 def number_of_copies(inputs: Inputs, cache_bytes: int) -> int:
-    """Copies that together take twice the level-2 cache: 2 to 64.
+    """Copies that together take twice the level-2 cache: 2 to 32.
 
     >>> x = torch.zeros(2**20)
     >>> number_of_copies(Inputs({"x": x}), 8 * 2**20), number_of_copies(Inputs({"x": x}), 0)

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benches.gpu.contenders import Function, ours
+from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
+from benches.gpu.torch_attention import mask_of, three, torch_contenders
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite
 from fusionkit.bench.cases.plain_attention import attention_results, attention_work
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.bench.goals import ATTENTION_DROPOUT
 from fusionkit.ops import cross_attention
-
-from benches.gpu.contenders import Function, ours
-from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
-from benches.gpu.torch_attention import mask_of, three, torch_contenders
 
 HALF, BRAIN, SINGLE = torch.float16, torch.bfloat16, torch.float32
 
@@ -65,7 +64,11 @@ SHAPES: tuple[Shape, ...] = (
     Shape(5, 50, 50, SINGLE, PARTIAL),
     Shape(10, 50, 375, SINGLE, PARTIAL),
 )  # fmt: skip
-DRY = (Shape(5, 7, 9, SINGLE), Shape(4, 6, 5, SINGLE, PARTIAL), Shape(4, 6, 5, SINGLE, ATTENTION_DROPOUT))
+DRY = (
+    Shape(5, 7, 9, SINGLE),
+    Shape(4, 6, 5, SINGLE, PARTIAL),
+    Shape(4, 6, 5, SINGLE, ATTENTION_DROPOUT),
+)
 
 
 def suite(setting: Setting) -> Suite:
@@ -102,9 +105,7 @@ def _inputs(shape: Shape, batch: int, device: torch.device) -> Inputs:
     generator = torch.Generator(device).manual_seed(0)
     steps = {"query": shape.queries, "key": shape.keys, "value": shape.keys}
     tensors = {
-        name: torch.randn(
-            batch, HEADS, count, shape.head_dim, generator=generator, device=device
-        )
+        name: torch.randn(batch, HEADS, count, shape.head_dim, generator=generator, device=device)
         for name, count in steps.items()
     }
     partial_keys = {"key": forty_to_hundred_percent(shape.keys, batch)}

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benches.gpu.contenders import Function, compiled, contender, ours
+from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
+from benches.gpu.torch_attention import mask_of, three
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite, Work
 from fusionkit.bench.cases.plain_attention import (
     attention_results,
@@ -19,10 +22,6 @@ from fusionkit.bench.cases.plain_attention import (
 )
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs
-
-from benches.gpu.contenders import Function, compiled, contender, ours
-from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
-from benches.gpu.torch_attention import mask_of, three
 
 SIX_SDPA = "six SDPA calls"
 HEADS = 8

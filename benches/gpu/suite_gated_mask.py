@@ -8,14 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benches.gpu.contenders import Function, compiled, contender, ours
+from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite
 from fusionkit.bench.cases.gated_mask import mask_work, plain_mask
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.bench.goals import EAGER, MASK_DROPOUT
 from fusionkit.ops import force_backend, gated_mask
-
-from benches.gpu.contenders import Function, compiled, contender, ours
-from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
 
 GATES = 2
 LARGE = "over 256 MB"
@@ -44,7 +43,9 @@ def suite(setting: Setting) -> Suite:
 
 def _case(shape: Shape, setting: Setting) -> Case:
     batch, steps, size, dtype, variant = shape
-    count = batch * steps * size
+    count = valid = batch * steps * size
+    if variant == PARTIAL:
+        valid = size * int(forty_to_hundred_percent(steps, batch).sum())
     slow = variant != PARTIAL and dtype == torch.float32
     return Case(
         name=f"{batch}x{steps}x{size} G{GATES} {SHORT_NAMES[dtype]}",
@@ -61,7 +62,7 @@ def _case(shape: Shape, setting: Setting) -> Case:
             ),
             *ours(["gated_mask"], _ours, setting.device),
         ),
-        work={p: in_dtype(mask_work(count, GATES, p), dtype) for p in (FORWARD, BOTH)},
+        work={p: in_dtype(mask_work(valid, GATES, p), dtype) for p in (FORWARD, BOTH)},
         bound=our_bound(dtype),
         bound_others=bound_of_others(dtype),
     )
@@ -85,9 +86,7 @@ def _reference(inputs: Inputs, phase: str) -> dict[str, Tensor]:
         return contender("reference", _ours).prepare(inputs, phase).results()
 
 
-def masked(
-    x: Tensor, gates: Sequence[Tensor], dropout_p: float, valid: Tensor | None
-) -> Tensor:
+def masked(x: Tensor, gates: Sequence[Tensor], dropout_p: float, valid: Tensor | None) -> Tensor:
     """The mask in plain PyTorch; ``valid`` (B, T, 1) sets padding to zero."""
     result = plain_mask(x, gates, dropout_p)
     return result if valid is None else result * valid

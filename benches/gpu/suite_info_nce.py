@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import fusionkit.ops
-from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
-from fusionkit.bench.goals import EAGER
-
 from benches.gpu.contenders import Function, compiled, contender, ours
 from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
+from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
+from fusionkit.bench.goals import EAGER
 
 
 def suite(setting: Setting) -> Suite:

@@ -10,14 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benches.gpu.contenders import Function, contender, ours
+from benches.gpu.setting import Setting, bound_of_others, our_bound
+from benches.gpu.torch_lstm import exact_cudnn, lstm_contenders, split
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite, Work
 from fusionkit.bench.cases.length_aware_lstm import bilstm_work
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.ops import force_backend, length_aware_lstm_group
-
-from benches.gpu.contenders import Function, contender, ours
-from benches.gpu.setting import Setting, bound_of_others, our_bound
-from benches.gpu.torch_lstm import exact_cudnn, lstm_contenders, split
 
 
 class Group(NamedTuple):
@@ -68,9 +67,7 @@ def _case(group: Group, batch: int, steps: int, setting: Setting) -> Case:
             *lstm_contenders(
                 group.bidirectional, lengths, setting.device, group.variant == PARTIAL
             ),
-            *ours(
-                ["length_aware_lstm_group"], partial(_ours, group.bidirectional), setting.device
-            ),
+            *ours(["length_aware_lstm_group"], partial(_ours, group.bidirectional), setting.device),
         ),
         work={phase: _work(group, int(lengths.sum()), phase) for phase in (FORWARD, BOTH)},
         bound=our_bound(dtype),

@@ -8,13 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benches.gpu.contenders import Function, compiled, contender, ours
+from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite, Work
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.bench.goals import EAGER
 from fusionkit.ops import force_backend, segment_mean, segment_scale
-
-from benches.gpu.contenders import Function, compiled, contender, ours
-from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
 
 OPS = ("segment_mean", "segment_scale")
 

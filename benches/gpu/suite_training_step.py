@@ -9,14 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benches.gpu.contenders import DEVICE_BACKENDS, OURS
+from benches.gpu.setting import Setting
+from benches.gpu.torch_lstm import exact_cudnn
 from fusionkit.bench.case import FULL, PARTIAL, Bound, Case, Contender, Inputs, Suite, Task
 from fusionkit.bench.cases.valid_lengths import forty_to_hundred_percent
 from fusionkit.bench.goals import PACKED, PADDED
 from fusionkit.ops import force_backend
-
-from benches.gpu.contenders import DEVICE_BACKENDS, OURS
-from benches.gpu.setting import Setting
-from benches.gpu.torch_lstm import exact_cudnn
 
 STEP = "step"
 REFERENCE = "reference backends"
@@ -149,7 +148,6 @@ def _train(name: str, context: Context, compiled: bool, inputs: Inputs, phase: s
         return loss.detach()
 
     def step() -> None:
-        model.train()
         with context():
             loss_and_gradients(forward)
         optimizer.step()
@@ -158,6 +156,7 @@ def _train(name: str, context: Context, compiled: bool, inputs: Inputs, phase: s
         model.eval()
         with context():
             loss = loss_and_gradients(model)
+        model.train()
         gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         return {"loss": loss, "all gradients": torch.cat(gradients)}
 

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benches.gpu.contenders import Function, compiled, contender
 from fusionkit.bench.case import Contender, Inputs, NotAvailableError
 from fusionkit.bench.cases.plain_attention import key_mask, plain_attention
 from fusionkit.bench.goals import EAGER
-
-from benches.gpu.contenders import Function, compiled, contender
 
 FLASH = "SDPA flash"
 _SDPA = {FLASH: "FLASH_ATTENTION", "SDPA efficient": "EFFICIENT_ATTENTION",
@@ -23,7 +22,10 @@ _NAMES = ("query", "key", "value")
 
 def torch_contenders(device: torch.device, *, slow: bool) -> list[Contender]:
     """All that can attend (B, H, T, D); with ``slow`` those that compile for seconds, too."""
-    found = [contender(EAGER, _eager, own_dropout=True), contender("SDPA", sdpa(None), own_dropout=True)]
+    found = [
+        contender(EAGER, _eager, own_dropout=True),
+        contender("SDPA", sdpa(None), own_dropout=True),
+    ]
     if device.type == "cuda":
         found += [contender(name, sdpa(name), own_dropout=True) for name in _SDPA]
         found += [contender("varlen, packing included", _varlen), contender("xformers", _xformers)]

@@ -77,9 +77,7 @@ def _one_by_one(modules: Sequence[nn.LSTM], inputs: Sequence[Tensor]) -> list[Te
     return [lstm(x)[0] for lstm, x in zip(modules, inputs)]
 
 
-def _packed(
-    lengths: Tensor, modules: Sequence[nn.LSTM], inputs: Sequence[Tensor]
-) -> list[Tensor]:
+def _packed(lengths: Tensor, modules: Sequence[nn.LSTM], inputs: Sequence[Tensor]) -> list[Tensor]:
     outputs = []
     for lstm, x in zip(modules, inputs):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
