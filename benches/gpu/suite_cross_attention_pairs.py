@@ -1,4 +1,4 @@
-"""`cross_attention_pairs`: six attentions between three modalities in one call, beside six calls."""
+"""`cross_attention_pairs`: six attentions of three modalities in one call, beside six calls."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ def _varlen(inputs: Inputs) -> Function:
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in three(leaves))
         if inputs.lengths:
             k, v = k[rows], v[rows]
-        out = varlen_attn(q, k, v, query_starts, key_starts, queries, longest)
+        out: Any = varlen_attn(q, k, v, query_starts, key_starts, queries, longest)
         return [out.unflatten(0, (batch, queries)).transpose(1, 2)]
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ ON_DEVICE = ("cuda", "triton")
 """Backends with kernels for a GPU."""
 
 Leaves = list[Tensor]
+_INFO_NCE: Any = getattr(fusionkit.ops, "info_nce", None)
 _SEED = 7
 _BATCH, _STEPS = 3, (13, 17)
 
@@ -128,8 +130,8 @@ CALLS: tuple[Call, ...] = (
     ),
     *(
         [Call("info_nce", "N33", ((33, 20),) * 2,
-              lambda x, short, long, seed: [fusionkit.ops.info_nce(x[0], x[1], scale=0.3)])]
-        if hasattr(fusionkit.ops, "info_nce")
+              lambda x, short, long, seed: [_INFO_NCE(x[0], x[1], scale=0.3)])]
+        if _INFO_NCE is not None
         else []
     ),
 )  # fmt: skip

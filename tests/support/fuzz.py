@@ -1,8 +1,8 @@
 """How many random cases the fuzz suites try, over all operators together.
 
 ``FUSIONKIT_FUZZ_CASES``: 2000 unless it is set; `make fuzz` sets more, `make sanitize` fewer.
-``FUSIONKIT_FUZZ_CASES_EACH`` instead gives every operator and backend that many, in small blocks for
-many processes; `benches/gpu_check.sh` sets it.
+``FUSIONKIT_FUZZ_CASES_EACH`` instead gives every operator and backend that many, in small blocks
+for many processes; `benches/gpu_check.sh` sets it.
 """
 
 from __future__ import annotations
