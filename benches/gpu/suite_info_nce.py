@@ -16,7 +16,6 @@ from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype,
 from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
 from fusionkit.bench.goals import EAGER
 
-
 _INFO_NCE: Any = getattr(fusionkit.ops, "info_nce", None)
 
 
