@@ -58,6 +58,13 @@ mkdir -p "$parts" "$tree" "$logs" "$work/site"
 
 left() { echo $((total - SECONDS)); }
 
+# at_most LIMIT RESERVED: LIMIT, or what is left but for the RESERVED seconds, and at least 20.
+at_most() {
+    local most=$(($(left) - $2))
+    most=$((most < $1 ? most : $1))
+    echo $((most > 20 ? most : 20))
+}
+
 # phase NAME LIMIT COMMAND...: run it for at most LIMIT seconds, and keep its output and its time.
 phase() {
     local name=$1 limit=$2 start=$SECONDS code
@@ -140,16 +147,17 @@ main() {
         phase smoke 60 "$python" -m benches.gpu.smoke
         phase benchmarks 250 "${run[@]}" --seconds 200
     else
-        phase build 170 bash -c build &
+        phase build "$(at_most 170 200)" bash -c build &
         phase facts 60 "$python" -m benches.gpu.facts "${facts[@]}"
         wait
         # Nothing is timed while these run, so they may run at once.
-        phase memcheck 110 bash -c "sanitizer memcheck" &
-        phase racecheck 110 bash -c "sanitizer racecheck" &
-        phase compilers 120 "${run[@]}" --warm --seconds 95 &
-        phase tests 130 bash -c kernel_tests
+        local limit=$(at_most 130 100)
+        phase memcheck "$limit" bash -c "sanitizer memcheck" &
+        phase racecheck "$limit" bash -c "sanitizer racecheck" &
+        phase compilers "$limit" "${run[@]}" --warm --seconds $((limit - 25)) &
+        phase tests "$limit" bash -c kernel_tests
         wait
-        phase benchmarks $(($(left) - 12)) "${run[@]}" --seconds $(($(left) - 38))
+        phase benchmarks "$(at_most 600 12)" "${run[@]}" --seconds "$(at_most 600 38)"
     fi
     [ -f "$parts/tests.xml" ] && cp "$parts/tests.xml" "$folder"
     "$python" -m benches.gpu.report --parts "$parts" --folder "$folder" --scope "$scope" ||

@@ -45,7 +45,11 @@ def suite(setting: Setting) -> Suite:
         ("mult", same, FULL),
     ]
     kinds = setting.pick(kinds, kinds[:2], kinds[:1])
-    return Suite("training_step", tuple(_case(*kind, setting) for kind in kinds))
+    cases = [_case(*kind, setting) for kind in kinds]
+    if setting.scope == "full":
+        # Apart and last: compiling a whole model can take longer than there is time.
+        cases += [_case(*kind, setting, compiled=True) for kind in kinds if kind[2] == FULL]
+    return Suite("training_step", tuple(cases))
 
 
 def _missing() -> str:
@@ -58,28 +62,32 @@ def _missing() -> str:
     return ""
 
 
-def _case(name: str, steps: Steps, variant: str, setting: Setting) -> Case:
+def _case(
+    name: str, steps: Steps, variant: str, setting: Setting, *, compiled: bool = False
+) -> Case:
+    """With ``compiled`` only torch.compile of plain PyTorch, beside plain PyTorch and ours."""
     full = variant == FULL
     over_padding = "" if full else "it computes over the padding"
     reference, batch = partial(force_backend, "reference"), setting.pick(32, 32, 2)
+    padded = partial(_plain, padded=True)
+    ours = _contender(name, OURS, nullcontext, role="ours")
     contenders = [
         _contender(name, PACKED, partial(_plain, padded=False)),
-        _contender(name, PADDED, partial(_plain, padded=True), not_comparable=over_padding),
-        *(
-            [_contender(name, f"{PADDED}, torch.compile", partial(_plain, padded=True),
-                        compiled=True, slow_start=True, not_comparable=over_padding)]
-            if setting.scope == "full"
-            else []
-        ),
+        _contender(name, PADDED, padded, not_comparable=over_padding),
         _contender(name, REFERENCE, reference, role="other"),
-        _contender(name, OURS, nullcontext, role="ours"),
+        ours,
         *(
             _contender(name, f"{OURS} {backend}", partial(force_backend, backend), role="ours")
             for backend in DEVICE_BACKENDS[setting.device.type]
         ),
-    ]  # fmt: skip
+    ]
+    title = f"{name} B{batch} T{'/'.join(dict.fromkeys(map(str, steps.values())))}"
+    if compiled:
+        title += ", torch.compile"
+        slow = _contender(name, f"{PADDED}, torch.compile", padded, compiled=True, slow_start=True)
+        contenders = [_contender(name, PADDED, padded), slow, ours]
     return Case(
-        name=f"{name} B{batch} T{'/'.join(dict.fromkeys(map(str, steps.values())))}",
+        name=title,
         group=f"{name} {'aligned' if len(set(steps.values())) == 1 else 'unaligned'}",
         variant=variant,
         inputs=partial(_inputs, steps, batch, full, setting.device),
