@@ -15,26 +15,29 @@ from fusionkit.bench.record import Record
 from fusionkit.bench.tables import format_seconds, left_out_lines
 
 _SHORT = {"fwd": "fwd", "fwd+bwd": "f+b", "step": "step"}
-_MOST_LINES = 12
+_MOST_LINES = 8
 _SLOWER = 1.15
 
 
 def short_lines(records: Sequence[Record]) -> list[str]:
-    """One line a case: time of ours, ratio to the best other, the same under graphs, roofline."""
-    cases: dict[tuple[str, str, str], dict[str, Record]] = {}
+    """One line a case: time of ours, ratio to the best other, the same under graphs, roofline.
+
+    The most important suites come last, where they are seen.
+    """
+    suites: dict[str, dict[str, dict[str, Record]]] = {}
     for record in records:
-        cases.setdefault((record.op, record.case, record.variant), {})[record.phase] = record
-    lines, op = [], ""
-    for (own, case, variant), phases in cases.items():
-        if own != op:
-            op = own
-            lines.append(f"-- {op}: ours, x best other, under graphs, share of roofline")
-        cells = [
-            f"{short} {_cell(phases[phase], phases.get(phase + GRAPH))}"
-            for phase, short in _SHORT.items()
-            if phase in phases
-        ]
-        lines.append(f"{case}, {variant} | " + " | ".join(cells))
+        cases = suites.setdefault(record.op, {})
+        cases.setdefault(f"{record.case}, {record.variant}", {})[record.phase] = record
+    lines = []
+    for op, cases in reversed(suites.items()):
+        lines.append(f"-- {op}: ours, x best other, under graphs, share of roofline")
+        for title, phases in cases.items():
+            cells = [
+                f"{short} {_cell(phases[phase], phases.get(phase + GRAPH))}"
+                for phase, short in _SHORT.items()
+                if phase in phases
+            ]
+            lines.append(" | ".join([title, *cells]))
     return lines
 
 
@@ -135,7 +138,7 @@ def print_short(findings: Findings) -> None:
         ("phases", [phase.in_words() for phase in findings.phases]),
         ("goals", [outcome.in_words() for outcome in findings.outcomes]),
     ):
-        shown = lines if title in ("phases", "goals") else [x[:160] for x in lines[:_MOST_LINES]]
+        shown = lines if title in ("phases", "goals") else [x[:140] for x in lines[:_MOST_LINES]]
         more = len(lines) - len(shown)
         words = "\n".join(shown) or "nothing"
         print(f"\n== {title}\n{words}" + (f"\n... and {more} more" if more else ""))

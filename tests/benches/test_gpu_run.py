@@ -21,6 +21,7 @@ from benches.gpu.gather import Phase, gather
 from benches.gpu.goals import GOALS, judge
 from benches.gpu.journal import Journal
 from benches.gpu.junit import read_summary
+from benches.gpu.report import dispatch_lines, short_lines
 from benches.gpu.run import supervise
 from benches.gpu.runner import Session, run_suite
 from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
@@ -176,3 +177,20 @@ def test_a_summary_of_tests(tmp_path: Path) -> None:
 def test_a_phase_whose_time_was_over_says_so() -> None:
     assert Phase("tests", 124, 130.0, 130.0).in_words().startswith("tests: its time was over")
     assert "exit code 1" in Phase("build", 1, 3.0, 170.0).in_words()
+
+
+def test_short_lines_have_both_clocks() -> None:
+    eager, graph = record(0.5, 0.4), record(0.25, 0.8, phase="fwd, graph")
+    head, line = short_lines([eager, graph])
+    assert head.startswith("-- cross_attention: ours")
+    assert line.endswith("full | fwd 500 ms triton x2.00 gx4.00 80 %")
+    nothing = replace(eager, seconds={"SDPA flash": Timing(1.0, 1.0, 5, False)})
+    assert short_lines([nothing])[1].endswith("fwd none of ours")
+
+
+def test_what_dispatch_should_have_chosen_is_told() -> None:
+    one = record(1.0)
+    for seconds, lines in ((1.1, 0), (1.2, 1)):
+        chosen = Timing(seconds, seconds, 5, False)
+        found = dispatch_lines([replace(one, seconds={**one.seconds, "fusionkit": chosen})])
+        assert len(found) == lines
