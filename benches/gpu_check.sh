@@ -84,6 +84,9 @@ prepare() {
         tar -C "$root" --exclude=./.git --exclude=./.venv --exclude=./build --exclude=./.whl \
             --exclude='*.so' --exclude=./benches/results -cf - . | tar -C "$tree" -xf -
         ln -sfn plugins "$tree/fusionkit_plugins"
+        # The methods are found through the entry points of a distribution.
+        (cd "$tree" && FUSIONKIT_BUILD_CPU=0 FUSIONKIT_BUILD_CUDA=0 "$python" setup.py -q egg_info) \
+            >"$logs/egg_info.log" 2>&1 || echo "no entry points: see egg_info in log.txt"
     fi
     if ls "$root"/.whl/*.whl >/dev/null 2>&1; then
         "$python" -m pip install -q --no-index --no-deps --no-compile --target "$work/site" \

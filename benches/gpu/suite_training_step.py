@@ -19,7 +19,7 @@ from fusionkit.ops import force_backend
 
 STEP = "step"
 REFERENCE = "reference backends"
-NEEDS = ("pydantic", "omegaconf", "lightning_fabric")
+NEEDS = ("pydantic", "omegaconf")
 _FEATURES = {"text": 300, "audio": 74, "vision": 35}
 _UNALIGNED = {"text": 50, "audio": 375, "vision": 500}
 # Through whole models errors of rounding grow by the model, and cuDNN's LSTMs take TF32.

@@ -28,6 +28,8 @@ from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
 from fusionkit.bench.record import Record
 from fusionkit.bench.timing import Timing
 
+from fuzz import blocks
+
 
 def record(ours: float, roofline: float | None = None, **changes: str) -> Record:
     times = {"fusionkit triton": ours, "SDPA flash": 1.0}
@@ -194,3 +196,11 @@ def test_what_dispatch_should_have_chosen_is_told() -> None:
         chosen = Timing(seconds, seconds, 5, False)
         found = dispatch_lines([replace(one, seconds={**one.seconds, "fusionkit": chosen})])
         assert len(found) == lines
+
+
+def test_every_operator_has_as_many_random_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSIONKIT_FUZZ_CASES_EACH", "60")
+    assert blocks(0.02) == blocks(0.5) == [range(25), range(25, 50), range(50, 60)]
+    monkeypatch.setenv("FUSIONKIT_FUZZ_CASES_EACH", "many")
+    with pytest.raises(ValueError, match="FUSIONKIT_FUZZ_CASES_EACH=many"):
+        blocks(0.02)
