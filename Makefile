@@ -15,10 +15,10 @@ SOURCES := pyproject.toml setup.py $(shell find csrc fusionkit plugins -type f \
 
 CXX_FILES := 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 'tests/support/cuda_on_cpu/*'
 
-.PHONY: help demo test dev lint lint-types format bench fuzz sanitize clean
+.PHONY: help demo test dev lint lint-types format bench gpu-check fuzz sanitize clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
 
 demo: $(VENV)/.installed  ## train MMLatch on the smart-watch data and show the result
 	$(BIN)/fusionkit train mmlatch --preset sensors --recipe watch --set frontend_stride=4 $(DEMO_ARGS)
@@ -49,6 +49,9 @@ format: $(VENV)/.linters  ## let ruff and clang-format rewrite the code
 
 bench: $(VENV)/.installed  ## run the benchmarks (pytest-benchmark)
 	$(BIN)/pytest benches
+
+gpu-check: $(VENV)/.installed  ## build, check and measure every GPU kernel; skips without a GPU
+	PYTHON=$(BIN)/python bash benches/gpu_check.sh
 
 fuzz: $(VENV)/.installed  ## 10,000 random cases for the compiled kernels, against float64
 	FUSIONKIT_FUZZ_CASES=10000 $(BIN)/pytest tests/ops -k fuzz

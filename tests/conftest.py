@@ -11,6 +11,8 @@ import pytest
 # One thread unless a test asks for more, here and in subprocesses: tiny tensors gain nothing from
 # threads, and a busy machine makes them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without it cuBLAS products are refused where deterministic algorithms are asked for.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _DEFAULT_SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -36,9 +36,13 @@ class Inputs:
     dropout_p: float = 0.0
     seed: int = 1
 
-    def to(self, dtype: torch.dtype) -> Inputs:
-        """The same numbers in another precision."""
-        return replace(self, tensors={name: x.to(dtype) for name, x in self.tensors.items()})
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Inputs:
+        """The same numbers in another precision, and on another device if one is given."""
+        return replace(
+            self,
+            tensors={name: x.to(device, dtype) for name, x in self.tensors.items()},
+            lengths={name: n.to(device) for name, n in self.lengths.items()},
+        )
 
     def without_dropout(self) -> Inputs:
         """The same with nothing dropped."""
@@ -69,7 +73,8 @@ class Contender:
     Args:
         name: as in the tables.
         prepare: (inputs, phase) -> `Task`; raises `NotAvailableError` with the reason.
-        role: ``ours`` is measured against the fastest ``torch``; ``other`` is shown only.
+        role: ``ours`` is measured against the fastest ``torch``; ``other`` is shown only. The first
+            of several ``ours`` is what dispatch chooses.
         own_dropout: draws its own dropout mask, so its check runs without dropout.
         not_comparable: why it computes something else; then it is neither checked nor the best.
         slow_start: takes seconds to compile; ``--quick`` leaves it out.
@@ -122,9 +127,10 @@ class Case:
         variant: ``full``, ``70 %`` (lengths of 40 to 100 %) or ``dropout P``.
         inputs: makes the float32 inputs, the same numbers at every call.
         reference: (inputs, phase) -> results by plain PyTorch, in the precision of the inputs.
-        contenders: exactly one is ours.
+        contenders: at least one is ours.
         work: phase -> what has to be done, for the roofline; None where nobody counted.
-        bound: allowed error of ours. quick: part of ``--quick``.
+        bound: allowed error of ours. bound_others: of the others; None for `OTHERS`.
+        quick: part of ``--quick``.
     """
 
     name: str
@@ -135,6 +141,7 @@ class Case:
     contenders: tuple[Contender, ...]
     work: Mapping[str, Work | None]
     bound: Bound = OURS
+    bound_others: Bound | None = None
     quick: bool = False
 
     @property

@@ -31,15 +31,23 @@ def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 
-def proven(task: Task) -> Task:
+def graphs_compiled() -> int:
+    """How many graphs this process has compiled so far."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
+def proven(task: Task, before: int | None = None) -> Task:
     """The task, after it was compiled and a second run used what was compiled.
+
+    Args:
+        before: `graphs_compiled` before the task could have been compiled; None: it was not yet.
 
     Raises:
         NotAvailableError: it could not be compiled, or was not.
     """
-    from torch._dynamo.utils import counters
-
-    before = counters["stats"]["unique_graphs"]
+    before = graphs_compiled() if before is None else before
     try:
         task.run()
         with torch.compiler.set_stance("fail_on_recompile"):
@@ -47,7 +55,7 @@ def proven(task: Task) -> Task:
     # Whatever the compiler stumbles over is a reason to do without it.
     except Exception as error:
         raise NotAvailableError(_reason(error)) from error
-    if counters["stats"]["unique_graphs"] == before:
+    if graphs_compiled() == before:
         raise NotAvailableError("torch.compile ran the function as it is")
     return task
 

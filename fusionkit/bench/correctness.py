@@ -89,7 +89,9 @@ class Truth:
         if not same_mask:
             task = contender.prepare(self.inputs.without_dropout(), phase)
         where = f"{self.case.title}, {phase}: {contender.name}"
-        bound = self.case.bound if contender.role == "ours" else OTHERS
+        bound = self.case.bound_others or OTHERS
+        if contender.role == "ours":
+            bound = self.case.bound
         try:
             check = compare_results(task.results(), *self.results(phase, same_mask), bound)
         except CheckFailedError as error:

@@ -10,10 +10,12 @@ from torch import Tensor
 from fusionkit.bench.case import FORWARD, Task
 
 
-def fixed_upstream(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """The gradient that arrives at an output of this shape: the same numbers every time."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(tuple(shape), generator=generator).to(dtype)
+def fixed_upstream(
+    shape: Sequence[int], dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
+    """The gradient that arrives at an output of this shape: on a device the same every time."""
+    generator = torch.Generator(device or "cpu").manual_seed(1)
+    return torch.randn(tuple(shape), generator=generator, device=device).to(dtype)
 
 
 def differentiable(
@@ -37,7 +39,7 @@ def differentiable(
     def both() -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         outputs = function()
         if not upstream:
-            upstream.extend(fixed_upstream(x.shape, x.dtype) for x in outputs)
+            upstream.extend(fixed_upstream(x.shape, x.dtype, x.device) for x in outputs)
         return outputs, torch.autograd.grad(outputs, wanted, upstream)
 
     def results() -> dict[str, Tensor]:

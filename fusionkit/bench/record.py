@@ -71,7 +71,8 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_json` reads it back. ``ratio`` is there for readers."""
-        return {**asdict(self), "best": self.best, "ratio": self.ratio(), "noisy": self.noisy}
+        ratio = self.ratio() if self.ours in self.seconds else None
+        return {**asdict(self), "best": self.best, "ratio": ratio, "noisy": self.noisy}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
@@ -99,6 +100,10 @@ class Report:
     classes: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    def records_with_ours(self) -> list[Record]:
+        """Those in which one of ours has a time, so that there are ratios."""
+        return [record for record in self.records if record.ours in record.seconds]
 
     def write(self, file: Path) -> None:
         """As JSON."""

@@ -55,7 +55,8 @@ def isa(request: pytest.FixtureRequest, extension: ModuleType, restore: None) ->
 def unwritten_is_nan() -> Iterator[None]:
     """New tensors are full of NaN until they are written."""
     enabled = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    # Only warn: on a GPU references may use what has no deterministic form.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(enabled)

@@ -1,6 +1,8 @@
 """How many random cases the fuzz suites try, over all operators together.
 
 ``FUSIONKIT_FUZZ_CASES``: 2000 unless it is set; `make fuzz` sets more, `make sanitize` fewer.
+``FUSIONKIT_FUZZ_CASES_EACH`` instead gives every operator and backend that many, in small blocks
+for many processes; `benches/gpu_check.sh` sets it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import os
 
 DEFAULT_CASES = 2000
 BLOCK = 100
+BLOCK_OF_EACH = 25
 
 
 def blocks(share: float) -> list[range]:
@@ -18,10 +21,19 @@ def blocks(share: float) -> list[range]:
         share: the operator's part of all cases, in (0, 1]; all operators' shares sum to 1.
 
     Raises:
-        ValueError: ``FUSIONKIT_FUZZ_CASES`` is not a whole number from 1.
+        ValueError: a variable is not a whole number from 1.
     """
-    asked = os.environ.get("FUSIONKIT_FUZZ_CASES") or str(DEFAULT_CASES)
+    if os.environ.get("FUSIONKIT_FUZZ_CASES_EACH"):
+        return _split(_number("FUSIONKIT_FUZZ_CASES_EACH", DEFAULT_CASES), BLOCK_OF_EACH)
+    return _split(max(1, round(share * _number("FUSIONKIT_FUZZ_CASES", DEFAULT_CASES))), BLOCK)
+
+
+def _number(variable: str, default: int) -> int:
+    asked = os.environ.get(variable) or str(default)
     if not asked.isdecimal() or int(asked) < 1:
-        raise ValueError(f"FUSIONKIT_FUZZ_CASES={asked}: must be a whole number from 1")
-    cases = max(1, round(share * int(asked)))
-    return [range(first, min(first + BLOCK, cases)) for first in range(0, cases, BLOCK)]
+        raise ValueError(f"{variable}={asked}: must be a whole number from 1")
+    return int(asked)
+
+
+def _split(cases: int, block: int) -> list[range]:
+    return [range(first, min(first + block, cases)) for first in range(0, cases, block)]

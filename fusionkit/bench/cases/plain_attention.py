@@ -19,7 +19,8 @@ def key_mask(key_lengths: Tensor | None, steps: int) -> Tensor | None:
     """(B, 1, 1, Tk) bool, True on valid keys; None where all are."""
     if key_lengths is None:
         return None
-    return (torch.arange(steps) < key_lengths[:, None])[:, None, None, :]
+    positions = torch.arange(steps, device=key_lengths.device)
+    return (positions < key_lengths[:, None])[:, None, None, :]
 
 
 def plain_attention(
@@ -67,7 +68,7 @@ def attention_results(
     batch, heads, queries, _ = query.shape
     shape = (batch, heads, queries, key.shape[2])
     keep = keep_mask(seed, shape, dropout_p, query.device) if dropout_p else None
-    upstream = fixed_upstream(query.shape, query.dtype)
+    upstream = fixed_upstream(query.shape, query.dtype, query.device)
     step = max(1, _CHUNK_SCORES // (heads * queries * key.shape[2]))
     outputs: list[Tensor] = []
     gradients: list[tuple[Tensor, ...]] = []
