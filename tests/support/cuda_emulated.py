@@ -40,7 +40,7 @@ def compiler() -> list[str]:
 
 def load() -> None:
     """Register the operators of ``torch.ops.fusionkit_cuda`` for tensors on the CPU, once."""
-    torch.ops.load_library(str(library()))
+    torch.ops.load_library(str(library()))  # type: ignore[no-untyped-call]
 
 
 def library() -> Path:
