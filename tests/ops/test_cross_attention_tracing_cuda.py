@@ -47,7 +47,7 @@ def attend(query: Tensor, key: Tensor, lengths: Tensor, seed: Tensor) -> Tensor:
 @runs
 def test_compiled_in_one_graph() -> None:
     """For any sizes: the second ones are new, and the third need nothing to be compiled."""
-    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(attend, fullgraph=True, backend="aot_eager")
     for steps in (5, 9, 12):
         results = []
         for function in (compiled, attend):
@@ -56,10 +56,10 @@ def test_compiled_in_one_graph() -> None:
                 torch.randn(2, 2, n, 4, generator=g).to(DEVICE).requires_grad_()
                 for n in (steps, steps + 3)
             ]
-            options = torch.tensor([steps, 0]).to(DEVICE), torch.tensor(steps).to(DEVICE)
+            options = [torch.tensor([steps, 0]).to(DEVICE), torch.tensor(steps).to(DEVICE)]
             recompiling = torch._dynamo.config.patch(error_on_recompile=steps == 12)
             with force_backend("cuda"), recompiling:
-                out = function(*leaves, *options)
+                out = function(*(leaves + options))
             results.append([out, *torch.autograd.grad(out.sum(), leaves)])
         for a, b in zip(*results):
             torch.testing.assert_close(a, b)
