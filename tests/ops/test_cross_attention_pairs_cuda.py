@@ -153,6 +153,31 @@ def test_opcheck() -> None:
     )
 
 
+@runs
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": [1]}, "key must hold 2 entries, one a pair, got 1"),
+        ({"value": [1, 1, 1]}, "value must hold 2 entries, one a pair, got 3"),
+        ({"key_lengths": [torch.tensor([1, 2])]}, "key_lengths must hold 2 entries"),
+        ({"scale": [1.0]}, "scale must hold 2 entries"),
+        ({"dropout_p": 0.5}, "seed is required"),
+        ({"query": [0, 0], "key": [1, 0]}, "value must have size 3 on axis 2"),
+    ],
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else None,
+)
+def test_raw_operator_checks_its_inputs(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "query": [0, 0], "key": [1, 1], "value": [1, 1], "key_lengths": [], "query_lengths": [],
+        "scale": [1.0, 1.0], "dropout_p": 0.0, "seed": [], **change,
+    }  # fmt: skip
+    sizes = [torch.zeros(2, 2, steps, 4, device=DEVICE) for steps in (3, 5)]
+    for name in ("query", "key", "value"):
+        arguments[name] = [sizes[which] for which in arguments[name]]
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fusionkit_cuda.cross_attention_pairs(**arguments)
+
+
 def test_what_it_does_not_take() -> None:
     x, y = torch.ones(1, 1, 2, 3), torch.ones(1, 1, 2, 3, dtype=torch.half)
     reasons = pairs_reasons([AttentionPair(x, x, x), AttentionPair(y, y, y)])

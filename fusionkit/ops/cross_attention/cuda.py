@@ -13,6 +13,7 @@ from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cuda_runtime import NAMESPACE, cuda_reasons, define
 
 MAX_HEAD_DIM = 128
+MAX_STRIDE = 2**31 - 1
 
 
 def run_cuda(
@@ -74,6 +75,10 @@ def attention_reasons(
         reasons.append("return_weights: the kernel never has the weights as one tensor")
     if bias is not None and bias.dtype == torch.float64:
         reasons.append("bias is float64, the kernel computes in float32")
+    if not torch.compiler.is_compiling():  # there a size may be a symbol
+        for name, x in (("query", query), ("key", key), ("value", value), ("bias", bias)):
+            if x is not None and max((*x.shape, *x.stride()), default=0) > MAX_STRIDE:
+                reasons.append(f"a size or stride of {name} is above {MAX_STRIDE}")
     return reasons
 
 
