@@ -229,8 +229,12 @@ def test_empty_axes(unwritten_is_nan: None, shape: tuple[int, ...], dtype: torch
 
 
 @runs
-def test_gradients_that_arrive_at_rows_without_result_go_nowhere() -> None:
-    case, inputs = one_case()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("head_dim", [10, 40])
+def test_gradients_that_arrive_at_rows_without_result_go_nowhere(
+    head_dim: int, dtype: torch.dtype
+) -> None:
+    case, inputs = one_case(dtype=dtype, head_dim=head_dim)
     inputs.options["query_lengths"] = torch.tensor([20, 3])
     inputs.leaves["bias"].data[0, 1, 5] = -INF
     upstream = upstream_of(case)
