@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops import cross_attention, force_backend
-from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
+from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
 from fusionkit.ops.cross_attention.cuda import attention_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 
@@ -132,7 +132,7 @@ def test_what_it_does_not_take() -> None:
 
 def test_long_sequences_in_half_precision_are_left_to_sdpa() -> None:
     x = torch.empty(1, 1, 512, 32, dtype=torch.half)
-    assert "an estimate, not measured" in cuda_slower_reasons(x, x, x)[0]
+    assert "an estimate, not measured" in gpu_slower_reasons(x, x, x)[0]
     lengths = torch.tensor([512])
     for arguments, options in (
         ((x.float(),) * 3, {}), ((x[:, :, 1:], x, x), {}), ((x[..., 1:], x[..., 1:], x), {}),
@@ -140,7 +140,7 @@ def test_long_sequences_in_half_precision_are_left_to_sdpa() -> None:
         ((x, x, x), {"dropout_p": 0.1}), ((x, x, x), {"bias": x.new_zeros(512, 512)}),
     ):  # fmt: skip
         kept: Any = options
-        assert not cuda_slower_reasons(*arguments, **kept)
+        assert not gpu_slower_reasons(*arguments, **kept)
 
 
 def test_traced_without_a_device() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
-from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
+from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
 from fusionkit.ops.cross_attention.cuda import attention_reasons as cuda_attention_reasons
 from fusionkit.ops.cross_attention.cuda import run_cuda
@@ -73,9 +73,9 @@ register_backend(
         priority=30,
         summary="Triton kernels, one launch forward and two backward; not measured on a device yet",
         unavailable=triton_absence(),
+        slower_reasons=gpu_slower_reasons,
     )
 )
-
 register_backend(
     Backend(
         op="cross_attention",
@@ -85,7 +85,7 @@ register_backend(
         priority=40,
         summary="CUDA C++ kernels, one launch each way; not measured on a device yet",
         unavailable=cuda_absence(),
-        slower_reasons=cuda_slower_reasons,
+        slower_reasons=gpu_slower_reasons,
     )
 )
 

@@ -1,9 +1,9 @@
-"""Where another backend should be faster than the CUDA kernels: estimates, not measured yet.
+"""Where SDPA should be faster than our kernels for GPUs: estimates, not measured yet.
 
-The kernels keep short sequences in shared memory, compute valid keys and rows only, and need one
-launch for everything. PyTorch's fused attention copies tiles asynchronously while it multiplies,
-which pays where there are many tiles and much to multiply; it has neither lengths nor dropout with
-a seed, and other operations around it make up for lengths.
+The CUDA kernels keep short sequences in shared memory, compute valid keys and rows only, and need
+one launch for everything. PyTorch's fused attention copies tiles asynchronously while it
+multiplies, which pays where there are many tiles and much to multiply; it has neither lengths nor
+dropout with a seed, and other operations around it make up for lengths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SDPA_HEAD_DIM = 32
 """From which head dim on."""
 
 
-def cuda_slower_reasons(
+def gpu_slower_reasons(
     query: Tensor,
     key: Tensor,
     value: Tensor,

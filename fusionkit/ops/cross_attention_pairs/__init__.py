@@ -59,9 +59,9 @@ register_backend(
         priority=20,
         summary="Triton kernels, one launch for all pairs; not measured on a device yet",
         unavailable=triton_absence(),
+        slower_reasons=pairs_slower_reasons,
     )
 )
-
 register_backend(
     Backend(
         op="cross_attention_pairs",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import apart, seed_on
-from fusionkit.ops.cross_attention.cost import cuda_slower_reasons
+from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
 from fusionkit.ops.cross_attention.cuda import attention_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import (
     CrossAttentionPairs,
@@ -68,7 +68,7 @@ def pairs_slower_reasons(
     """Why single calls should be faster: because they are for every single pair."""
     reasons = []
     for i, p in enumerate(pairs):
-        found = cuda_slower_reasons(
+        found = gpu_slower_reasons(
             p.query, p.key, p.value, key_lengths=p.key_lengths, query_lengths=p.query_lengths,
             dropout_p=dropout_p,
         )  # fmt: skip
