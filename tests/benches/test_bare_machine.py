@@ -22,7 +22,8 @@ sys.meta_path.insert(0, Absent())
 
 def load(file):
     spec = importlib.util.spec_from_file_location("loaded", file)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    sys.modules["loaded"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["loaded"])
 """
 
 

@@ -17,7 +17,7 @@ from fusionkit.ops.backends import BackendError, available_backends
 from attention_cases import NAN, lay_out
 
 KNOWN = available_backends()["cross_attention_pairs"]
-BACKENDS = [b.name for b in KNOWN if not b.unavailable and b.name != "triton"]
+BACKENDS = [b.name for b in KNOWN if not b.unavailable and b.name not in ("cuda", "triton")]
 
 
 @pytest.fixture(autouse=True)
