@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.reference import run_reference
 from fusionkit.ops.extension import AVAILABLE
+
+FORWARD_SCHEMA = (
+    "cross_attention(Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? key_lengths,"
+    " Tensor? query_lengths, float scale, float dropout_p, Tensor? seed) -> (Tensor, Tensor)"
+)
+BACKWARD_SCHEMA = (
+    "cross_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out,"
+    " Tensor row_sums, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float scale,"
+    " float dropout_p, Tensor? seed, int needs) -> Tensor[]"
+)
+
+
+def run_on_device(
+    namespace: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    key_lengths: Tensor | None,
+    query_lengths: Tensor | None,
+    scale: float | None,
+    dropout_p: float,
+    seed: int | Tensor | None,
+) -> Tensor:
+    """Call the operators of a namespace whose kernels read the seed on the device of the query."""
+    if scale is None:
+        scale = 1.0 / math.sqrt(query.shape[3])
+    seed = None if dropout_p == 0.0 else seed_on(seed, query.device)
+    tensors = [query, key, value] if bias is None else [query, key, value, bias]
+    result: Tensor
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        query, key, value = apart([query, key, value])
+        result = CrossAttention.apply(  # type: ignore[no-untyped-call]
+            namespace, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
+        )
+        return result
+    four = None if bias is None else as_four_dimensions(bias)
+    result, _ = getattr(torch.ops, namespace).cross_attention.default(
+        query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+    )
+    return result
 
 
 class CrossAttention(torch.autograd.Function):

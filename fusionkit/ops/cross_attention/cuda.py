@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, seed_on, transform_reasons
-from fusionkit.ops.cross_attention.autograd import CrossAttention, fake_backward, fake_forward
-from fusionkit.ops.cross_attention.masks import as_four_dimensions
+from fusionkit.ops.arguments import transform_reasons
+from fusionkit.ops.cross_attention.autograd import (
+    BACKWARD_SCHEMA,
+    FORWARD_SCHEMA,
+    fake_backward,
+    fake_forward,
+    run_on_device,
+)
 from fusionkit.ops.cuda_runtime import NAMESPACE, cuda_reasons, define
 
 MAX_HEAD_DIM = 128
@@ -35,21 +38,9 @@ def run_cuda(
     """
     if bias is not None:
         bias = bias.float()
-    if scale is None:
-        scale = 1.0 / math.sqrt(query.shape[3])
-    seed = None if dropout_p == 0.0 else seed_on(seed, query.device)
-    tensors = [query, key, value] if bias is None else [query, key, value, bias]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        query, key, value = apart([query, key, value])
-        result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
-            NAMESPACE, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
-        )
-        return result
-    four = None if bias is None else as_four_dimensions(bias)
-    result, _ = torch.ops.fusionkit_cuda.cross_attention.default(
-        query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+    return run_on_device(
+        NAMESPACE, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
     )
-    return result
 
 
 def attention_reasons(
@@ -82,14 +73,5 @@ def attention_reasons(
     return reasons
 
 
-define(
-    "cross_attention(Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? key_lengths, "
-    "Tensor? query_lengths, float scale, float dropout_p, Tensor? seed) -> (Tensor, Tensor)",
-    fake_forward,
-)
-define(
-    "cross_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, "
-    "Tensor row_sums, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float scale, "
-    "float dropout_p, Tensor? seed, int needs) -> Tensor[]",
-    fake_backward,
-)
+define(FORWARD_SCHEMA, fake_forward)
+define(BACKWARD_SCHEMA, fake_backward)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, seed_on, transform_reasons
-from fusionkit.ops.cross_attention.autograd import CrossAttention, fake_backward, fake_forward
-from fusionkit.ops.cross_attention.masks import as_four_dimensions
+from fusionkit.ops.arguments import transform_reasons
+from fusionkit.ops.cross_attention.autograd import (
+    BACKWARD_SCHEMA,
+    FORWARD_SCHEMA,
+    fake_backward,
+    fake_forward,
+    run_on_device,
+)
 from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention.triton_tiles import MAX_HEAD_DIM
 from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
@@ -33,21 +36,9 @@ def run_triton(
     Half precision is multiplied as it is and summed in float32. float32 is multiplied as such,
     or as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` is "tf32".
     """
-    if scale is None:
-        scale = 1.0 / math.sqrt(query.shape[3])
-    seed = None if dropout_p == 0.0 else seed_on(seed, query.device)
-    tensors = [query, key, value] if bias is None else [query, key, value, bias]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        query, key, value = apart([query, key, value])
-        result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
-            NAMESPACE, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
-        )
-        return result
-    four = None if bias is None else as_four_dimensions(bias)
-    result, _ = torch.ops.fusionkit_triton.cross_attention.default(
-        query, key, value, four, key_lengths, query_lengths, scale, dropout_p, seed
+    return run_on_device(
+        NAMESPACE, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
     )
-    return result
 
 
 def attention_reasons(
@@ -112,16 +103,5 @@ def _backward(
     return [gradient for (gradient,) in found]
 
 
-define(
-    "cross_attention(Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? key_lengths,"
-    " Tensor? query_lengths, float scale, float dropout_p, Tensor? seed) -> (Tensor, Tensor)",
-    _forward,
-    fake_forward,
-)
-define(
-    "cross_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out,"
-    " Tensor row_sums, Tensor? bias, Tensor? key_lengths, Tensor? query_lengths, float scale,"
-    " float dropout_p, Tensor? seed, int needs) -> Tensor[]",
-    _backward,
-    fake_backward,
-)
+define(FORWARD_SCHEMA, _forward, fake_forward)
+define(BACKWARD_SCHEMA, _backward, fake_backward)

@@ -8,8 +8,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.extension import AVAILABLE
 from fusionkit.ops.gated_mask.reference import run_reference
+
+FORWARD_SCHEMA = (
+    "gated_mask(Tensor x, Tensor[] gate_logits, Tensor? lengths, float dropout_p, Tensor? seed)"
+    " -> Tensor"
+)
+BACKWARD_SCHEMA = (
+    "gated_mask_backward(Tensor grad_out, Tensor x, Tensor[] gate_logits, Tensor? lengths,"
+    " float dropout_p, Tensor? seed, int needs) -> Tensor[]"
+)
+
+
+def run_on_device(
+    namespace: str,
+    x: Tensor,
+    gate_logits: Sequence[Tensor],
+    lengths: Tensor | None,
+    dropout_p: float,
+    seed: int | Tensor | None,
+) -> Tensor:
+    """Call the operators of a namespace whose kernels read the seed on the device of x."""
+    seed = None if dropout_p == 0.0 else seed_on(seed, x.device)
+    tensors = [x, *gate_logits]
+    result: Tensor
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        x, *gate_logits = apart(tensors)
+        result = GatedMask.apply(  # type: ignore[no-untyped-call]
+            namespace, x, lengths, dropout_p, seed, *gate_logits
+        )
+        return result
+    result = getattr(torch.ops, namespace).gated_mask.default(
+        x, list(gate_logits), lengths, dropout_p, seed
+    )
+    return result
 
 
 class GatedMask(torch.autograd.Function):

@@ -9,8 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, seed_on, transform_reasons
-from fusionkit.ops.gated_mask.autograd import GatedMask, fake_backward, fake_forward
+from fusionkit.ops.arguments import transform_reasons
+from fusionkit.ops.gated_mask.autograd import (
+    BACKWARD_SCHEMA,
+    FORWARD_SCHEMA,
+    fake_backward,
+    fake_forward,
+    run_on_device,
+)
 from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
 
 MAX_GATES = 8
@@ -28,18 +34,7 @@ def run_triton(
 
     Half precision is computed in float32 and rounded once at the end.
     """
-    seed = None if dropout_p == 0.0 else seed_on(seed, x.device)
-    tensors = [x, *gate_logits]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        tensors = apart(tensors)
-        result: Tensor = GatedMask.apply(  # type: ignore[no-untyped-call]
-            NAMESPACE, tensors[0], lengths, dropout_p, seed, *tensors[1:]
-        )
-        return result
-    result = torch.ops.fusionkit_triton.gated_mask.default(
-        x, list(gate_logits), lengths, dropout_p, seed
-    )
-    return result
+    return run_on_device(NAMESPACE, x, gate_logits, lengths, dropout_p, seed)
 
 
 def gated_mask_reasons(
@@ -121,15 +116,5 @@ def _options(
     return contiguous, seed, batch * steps, steps, size, threshold, factor
 
 
-define(
-    "gated_mask(Tensor x, Tensor[] gate_logits, Tensor? lengths, float dropout_p, Tensor? seed)"
-    " -> Tensor",
-    _forward,
-    fake_forward,
-)
-define(
-    "gated_mask_backward(Tensor grad_out, Tensor x, Tensor[] gate_logits, Tensor? lengths,"
-    " float dropout_p, Tensor? seed, int needs) -> Tensor[]",
-    _backward,
-    fake_backward,
-)
+define(FORWARD_SCHEMA, _forward, fake_forward)
+define(BACKWARD_SCHEMA, _backward, fake_backward)
