@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import pytest
@@ -12,10 +11,17 @@ from torch import Tensor
 from fusionkit.ops import force_backend, gated_mask
 from fusionkit.ops.cuda_runtime import EMULATED
 from fusionkit.ops.gated_mask.cuda import gated_mask_reasons
-from fusionkit.ops.philox import keep_mask
 
 from fuzz import blocks
-from gated_mask_cases import draw, exact, largest, run
+from gated_mask_checks import (
+    check_accuracy,
+    check_asked_for_gradients,
+    check_dropout_mask,
+    check_nothing,
+    check_numeric_gradients,
+    check_operator,
+    check_tracing,
+)
 
 runs = pytest.mark.usefixtures("cuda_kernels")
 DEVICE = "cpu" if EMULATED else "cuda"
@@ -24,15 +30,7 @@ DEVICE = "cpu" if EMULATED else "cuda"
 @runs
 @pytest.mark.parametrize("seeds", blocks(0.1))
 def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
-    """At most twice the error of PyTorch's float32 and two spacings, and every element written."""
-    for seed in seeds:
-        case = draw(seed).to(DEVICE)
-        right = exact(case)
-        found = zip(right, run(case, "reference"), run(case, "cuda"))
-        for i, (r, plain, ours) in enumerate(found):
-            theirs = min(largest(plain - r, r), 2.0)
-            assert largest(ours - r, r) <= 2 * theirs + 2, f"{i}, {case.name}"
-            assert ours[r == 0].eq(0).all(), f"{i}, {case.name}"
+    check_accuracy("cuda", DEVICE, seeds)
 
 
 def tensors(
@@ -112,62 +110,29 @@ def test_nan_in_padding_does_not_matter(
 
 @runs
 def test_the_dropout_mask_is_the_one_of_every_backend() -> None:
-    for seed, shape, p in zip(
-        count(-2), [(2, 5, 3), (1, 3, 4), (3, 2, 130), (2, 7, 257)], (0.5,) * 4
-    ):
-        ones = torch.ones(shape, device=DEVICE)
-        with force_backend("cuda"):
-            out = gated_mask(ones, [ones], dropout_p=p, seed=torch.tensor(seed).to(DEVICE))
-        batch, steps, size = shape
-        assert torch.equal(out != 0, keep_mask(seed, (batch, 1, steps, size), p, DEVICE)[:, 0])
+    check_dropout_mask("cuda", DEVICE)
 
 
 @runs
 def test_only_asked_for_gradients_are_computed() -> None:
-    x, first, second = (torch.randn(2, 3, 5, device=DEVICE) for _ in range(3))
-    for wanted in ([x], [second], [first, second], [x, second]):
-        results = []
-        for backend in ("reference", "cuda"):
-            for t in (x, first, second):
-                t.requires_grad_(any(t is w for w in wanted))
-            with force_backend(backend):
-                out = gated_mask(x, [first, second])
-            results.append(torch.autograd.grad(out.sum(), wanted))
-        for plain, ours in zip(*results):
-            torch.testing.assert_close(ours, plain)
+    check_asked_for_gradients("cuda", DEVICE)
 
 
 @runs
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
 def test_nothing_at_all(shape: tuple[int, ...]) -> None:
-    x, gate = (torch.ones(shape, device=DEVICE, requires_grad=True) for _ in range(2))
-    with force_backend("cuda"):
-        out = gated_mask(x, [gate], dropout_p=0.2, seed=1)
-    grads = torch.autograd.grad(out.sum(), [x, gate])
-    assert [t.shape for t in (out, *grads)] == [torch.Size(shape)] * 3
+    check_nothing("cuda", DEVICE, shape)
 
 
 @runs
 @pytest.mark.parametrize("operator", ["gated_mask", "gated_mask_backward"])
 def test_opcheck(operator: str) -> None:
-    x, first, second, grad = (torch.randn(2, 3, 5, device=DEVICE) for _ in range(4))
-    rest: tuple[Any, ...] = (torch.tensor([3, 1], device=DEVICE), 0.25, torch.tensor(3).to(DEVICE))
-    arguments: tuple[Any, ...] = (x, [first, second], *rest)
-    if operator == "gated_mask_backward":
-        arguments = (grad, *arguments, 5)
-    torch.library.opcheck(getattr(torch.ops.fusionkit_cuda, operator).default, arguments)
+    check_operator("fusionkit_cuda", DEVICE, operator)
 
 
 @runs
 def test_gradients_numerically() -> None:
-    """In float32, with a tolerance to match: the kernels know no float64."""
-    x, gate = (torch.randn(2, 3, 4, device=DEVICE, requires_grad=True) for _ in range(2))
-
-    def call(x: Tensor, gate: Tensor) -> Tensor:
-        with force_backend("cuda"):
-            return gated_mask(x, [gate], dropout_p=0.3, seed=7)
-
-    assert torch.autograd.gradcheck(call, (x, gate), eps=1e-2, atol=2e-3, rtol=2e-3)
+    check_numeric_gradients("cuda", DEVICE)
 
 
 def test_what_it_does_not_take() -> None:
@@ -208,14 +173,4 @@ def test_lengths_may_have_strides() -> None:
 
 
 def test_traced_without_a_device() -> None:
-    """Shapes on ``cuda`` can be found out on a machine that has no GPU."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode():
-        x = torch.empty(2, 3, 5, device="cuda", dtype=torch.bfloat16)
-        out = torch.ops.fusionkit_cuda.gated_mask.default(x, [x, x], None, 0.0, None)
-        back = torch.ops.fusionkit_cuda.gated_mask_backward.default(
-            out, x, [x, x], None, 0.0, None, 6
-        )
-    assert out.device.type == "cuda" and out.dtype == torch.bfloat16
-    assert [t.shape for t in back] == [x.shape] * 2
+    check_tracing("fusionkit_cuda")

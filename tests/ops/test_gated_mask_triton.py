@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import count
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
 from fusionkit.ops import force_backend, gated_mask
 from fusionkit.ops.gated_mask.triton import gated_mask_reasons
-from fusionkit.ops.philox import keep_mask
 from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
 
 from fuzz import blocks
-from gated_mask_cases import draw, exact, largest, run
+from gated_mask_checks import (
+    check_accuracy,
+    check_asked_for_gradients,
+    check_dropout_mask,
+    check_nothing,
+    check_numeric_gradients,
+    check_operator,
+    check_tracing,
+)
 
 runs = pytest.mark.skipif(
     bool(triton_absence()), reason=f"{triton_absence()}; or run with TRITON_INTERPRET=1"
@@ -26,15 +29,7 @@ DEVICE = "cpu" if INTERPRETING else "cuda"
 @runs
 @pytest.mark.parametrize("seeds", blocks(0.02))
 def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
-    """At most twice the error of PyTorch's float32 and two spacings, and every element written."""
-    for seed in seeds:
-        case = draw(seed).to(DEVICE)
-        right = exact(case)
-        found = zip(right, run(case, "reference"), run(case, "triton"))
-        for i, (r, plain, ours) in enumerate(found):
-            theirs = min(largest(plain - r, r), 2.0)
-            assert largest(ours - r, r) <= 2 * theirs + 2, f"{i}, {case.name}"
-            assert ours[r == 0].eq(0).all(), f"{i}, {case.name}"
+    check_accuracy("triton", DEVICE, seeds)
 
 
 @runs
@@ -57,62 +52,29 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 
 @runs
 def test_the_dropout_mask_is_the_one_of_every_backend() -> None:
-    for seed, shape, p in zip(
-        count(-2), [(2, 5, 3), (1, 3, 4), (3, 2, 130), (2, 7, 257)], (0.5,) * 4
-    ):
-        ones = torch.ones(shape, device=DEVICE)
-        with force_backend("triton"):
-            out = gated_mask(ones, [ones], dropout_p=p, seed=torch.tensor(seed).to(DEVICE))
-        batch, steps, size = shape
-        assert torch.equal(out != 0, keep_mask(seed, (batch, 1, steps, size), p, DEVICE)[:, 0])
+    check_dropout_mask("triton", DEVICE)
 
 
 @runs
 def test_only_asked_for_gradients_are_computed() -> None:
-    x, first, second = (torch.randn(2, 3, 5, device=DEVICE) for _ in range(3))
-    for wanted in ([x], [second], [first, second], [x, second]):
-        results = []
-        for backend in ("reference", "triton"):
-            for t in (x, first, second):
-                t.requires_grad_(any(t is w for w in wanted))
-            with force_backend(backend):
-                out = gated_mask(x, [first, second])
-            results.append(torch.autograd.grad(out.sum(), wanted))
-        for plain, ours in zip(*results):
-            torch.testing.assert_close(ours, plain)
+    check_asked_for_gradients("triton", DEVICE)
 
 
 @runs
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
 def test_nothing_at_all(shape: tuple[int, ...]) -> None:
-    x, gate = (torch.ones(shape, device=DEVICE, requires_grad=True) for _ in range(2))
-    with force_backend("triton"):
-        out = gated_mask(x, [gate], dropout_p=0.2, seed=1)
-    grads = torch.autograd.grad(out.sum(), [x, gate])
-    assert [t.shape for t in (out, *grads)] == [torch.Size(shape)] * 3
+    check_nothing("triton", DEVICE, shape)
 
 
 @runs
 @pytest.mark.parametrize("operator", ["gated_mask", "gated_mask_backward"])
 def test_opcheck(operator: str) -> None:
-    x, first, second, grad = (torch.randn(2, 3, 5, device=DEVICE) for _ in range(4))
-    rest: tuple[Any, ...] = (torch.tensor([3, 1], device=DEVICE), 0.25, torch.tensor(3).to(DEVICE))
-    arguments: tuple[Any, ...] = (x, [first, second], *rest)
-    if operator == "gated_mask_backward":
-        arguments = (grad, *arguments, 5)
-    torch.library.opcheck(getattr(torch.ops.fusionkit_triton, operator).default, arguments)
+    check_operator("fusionkit_triton", DEVICE, operator)
 
 
 @runs
 def test_gradients_numerically() -> None:
-    """In float32, with a tolerance to match: the kernels know no float64."""
-    x, gate = (torch.randn(2, 3, 4, device=DEVICE, requires_grad=True) for _ in range(2))
-
-    def call(x: Tensor, gate: Tensor) -> Tensor:
-        with force_backend("triton"):
-            return gated_mask(x, [gate], dropout_p=0.3, seed=7)
-
-    assert torch.autograd.gradcheck(call, (x, gate), eps=1e-2, atol=2e-3, rtol=2e-3)
+    check_numeric_gradients("triton", DEVICE)
 
 
 def test_what_it_does_not_take() -> None:
@@ -123,14 +85,4 @@ def test_what_it_does_not_take() -> None:
 
 
 def test_traced_without_a_device() -> None:
-    """Shapes on ``cuda`` can be found out on a machine that has no GPU."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode():
-        x = torch.empty(2, 3, 5, device="cuda", dtype=torch.bfloat16)
-        out = torch.ops.fusionkit_triton.gated_mask.default(x, [x, x], None, 0.0, None)
-        back = torch.ops.fusionkit_triton.gated_mask_backward.default(
-            out, x, [x, x], None, 0.0, None, 6
-        )
-    assert out.device.type == "cuda" and out.dtype == torch.bfloat16
-    assert [t.shape for t in back] == [x.shape] * 2
+    check_tracing("fusionkit_triton")
