@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.cross_attention.autograd import empty_as
 from fusionkit.ops.cross_attention.reference import run_reference
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
 from fusionkit.ops.extension import AVAILABLE
+
+FORWARD_SCHEMA = (
+    "cross_attention_pairs(Tensor[] query, Tensor[] key, Tensor[] value, Tensor[] key_lengths,"
+    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]"
+)
+BACKWARD_SCHEMA = (
+    "cross_attention_pairs_backward(Tensor[] grad_out, Tensor[] query, Tensor[] key,"
+    " Tensor[] value, Tensor[] out, Tensor[] row_sums, Tensor[] key_lengths,"
+    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]"
+)
+
+
+def run_on_device(
+    namespace: str, pairs: Sequence[AttentionPair], scale: float | None, dropout_p: float
+) -> list[Tensor]:
+    """Call the operators of a namespace whose kernels read seeds on the device of the queries."""
+    scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
+    seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
+    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
+    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
+    tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
+    n = len(pairs)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
+            namespace, key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
+        )
+    else:
+        outputs = getattr(torch.ops, namespace).cross_attention_pairs.default(
+            tensors[:n], tensors[n : 2 * n], tensors[2 * n :], key_lengths, query_lengths, scales,
+            dropout_p, seeds,
+        )  # fmt: skip
+    return list(outputs[:n])
 
 
 class CrossAttentionPairs(torch.autograd.Function):

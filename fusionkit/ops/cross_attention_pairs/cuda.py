@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
 from fusionkit.ops.cross_attention.cuda import attention_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import (
-    CrossAttentionPairs,
+    BACKWARD_SCHEMA,
+    FORWARD_SCHEMA,
     fake_backward,
     fake_forward,
+    run_on_device,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.cuda_runtime import NAMESPACE, define
 
 
@@ -28,22 +27,7 @@ def run_cuda(
     One launch forward and one backward, for up to 12 pairs whose wider head dim is in the same of
     1..4, 5..8, 9..16, 17..32, 33..64 and 65..128; the others have launches of their own.
     """
-    scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
-    seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
-    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
-    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
-    tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
-    n = len(pairs)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
-            NAMESPACE, key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
-        )
-        return list(outputs)
-    outputs = torch.ops.fusionkit_cuda.cross_attention_pairs.default(
-        tensors[:n], tensors[n : 2 * n], tensors[2 * n :], key_lengths, query_lengths, scales,
-        dropout_p, seeds,
-    )  # fmt: skip
-    return list(outputs[:n])
+    return run_on_device(NAMESPACE, pairs, scale, dropout_p)
 
 
 def pairs_reasons(
@@ -78,14 +62,5 @@ def pairs_slower_reasons(
     return reasons
 
 
-define(
-    "cross_attention_pairs(Tensor[] query, Tensor[] key, Tensor[] value, Tensor[] key_lengths, "
-    "Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
-    fake_forward,
-)
-define(
-    "cross_attention_pairs_backward(Tensor[] grad_out, Tensor[] query, Tensor[] key, Tensor[] "
-    "value, Tensor[] out, Tensor[] row_sums, Tensor[] key_lengths, Tensor[] query_lengths, "
-    "float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
-    fake_backward,
-)
+define(FORWARD_SCHEMA, fake_forward)
+define(BACKWARD_SCHEMA, fake_backward)

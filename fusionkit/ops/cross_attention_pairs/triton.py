@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from fusionkit.ops.arguments import apart, seed_on
 from fusionkit.ops.cross_attention.triton import attention_reasons
 from fusionkit.ops.cross_attention.triton_launch import KEY, QUERY, VALUE, Attention
 from fusionkit.ops.cross_attention.triton_launch import backward as launch_backward
 from fusionkit.ops.cross_attention.triton_launch import forward as launch_forward
 from fusionkit.ops.cross_attention_pairs.autograd import (
-    CrossAttentionPairs,
+    BACKWARD_SCHEMA,
+    FORWARD_SCHEMA,
     fake_backward,
     fake_forward,
+    run_on_device,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
+from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
 from fusionkit.ops.triton_runtime import NAMESPACE, define
 
 # The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
@@ -32,22 +31,7 @@ def run_triton(
 
     Where the pairs' head dims differ they are all padded, in registers, to the largest.
     """
-    scales = [1.0 / math.sqrt(p.query.shape[3]) if scale is None else scale for p in pairs]
-    seeds = [] if dropout_p == 0.0 else [seed_on(p.seed, p.query.device) for p in pairs]
-    key_lengths = lengths_of_all([p.key_lengths for p in pairs], [p.key for p in pairs])
-    query_lengths = lengths_of_all([p.query_lengths for p in pairs], [p.query for p in pairs])
-    tensors = [*(p.query for p in pairs), *(p.key for p in pairs), *(p.value for p in pairs)]
-    n = len(pairs)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        outputs = CrossAttentionPairs.apply(  # type: ignore[no-untyped-call]
-            NAMESPACE, key_lengths, query_lengths, scales, dropout_p, seeds, *apart(tensors)
-        )
-    else:
-        outputs = torch.ops.fusionkit_triton.cross_attention_pairs.default(
-            tensors[:n], tensors[n : 2 * n], tensors[2 * n :], key_lengths, query_lengths, scales,
-            dropout_p, seeds,
-        )  # fmt: skip
-    return list(outputs[:n])
+    return run_on_device(NAMESPACE, pairs, scale, dropout_p)
 
 
 def pairs_reasons(
@@ -119,16 +103,5 @@ def _backward(
     return [gradient for of_pair in zip(*found) for gradient in of_pair]
 
 
-define(
-    "cross_attention_pairs(Tensor[] query, Tensor[] key, Tensor[] value, Tensor[] key_lengths,"
-    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
-    _forward,
-    fake_forward,
-)
-define(
-    "cross_attention_pairs_backward(Tensor[] grad_out, Tensor[] query, Tensor[] key,"
-    " Tensor[] value, Tensor[] out, Tensor[] row_sums, Tensor[] key_lengths,"
-    " Tensor[] query_lengths, float[] scale, float dropout_p, Tensor[] seed) -> Tensor[]",
-    _backward,
-    fake_backward,
-)
+define(FORWARD_SCHEMA, _forward, fake_forward)
+define(BACKWARD_SCHEMA, _backward, fake_backward)
