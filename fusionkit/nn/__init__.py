@@ -27,7 +27,7 @@ from fusionkit.nn.recurrent import (
     merge_directions,
     run_together,
 )
-from fusionkit.nn.resample import resample
+from fusionkit.nn.resample import onto_one_axis, resample
 from fusionkit.nn.split_attention import SplitAttention
 from fusionkit.nn.squeeze_excitation import SqueezeExcitationFusion
 from fusionkit.nn.staged_fusion import StagedFusion
@@ -63,6 +63,7 @@ __all__ = [
     "last_step",
     "load_local_bert",
     "merge_directions",
+    "onto_one_axis",
     "per_modality",
     "pool",
     "pooled_size",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -46,3 +49,23 @@ def resample(
     at_border = integral.gather(1, index) + rest * x.gather(1, index)
     mean = at_border.diff(dim=1) / ratio[:, None, None].to(x.dtype)
     return zero_padding(mean, target_lengths)
+
+
+def onto_one_axis(
+    features: Mapping[str, Tensor],
+    lengths: Mapping[str, Tensor],
+    axis: Literal["shortest", "longest"],
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`resample` every modality to each sample's shortest or longest one.
+
+    Args:
+        features: modality -> (B, T_m, D_m). lengths: modality -> (B,) in [1, T_m].
+
+    Returns:
+        Modality -> (B, T, D_m), and the lengths (B,) of all.
+    """
+    stacked = torch.stack([lengths[m] for m in features])
+    longest, steps = axis == "longest", [x.shape[1] for x in features.values()]
+    common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
+    most = max(steps) if longest else min(steps)
+    return {m: resample(x, lengths[m], common, most=most) for m, x in features.items()}, common

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit import DataSpec, MultimodalBatch
-from fusionkit.nn import Dropout, LengthAwareRNN, SequenceEncoder, last_step, resample
+from fusionkit.nn import Dropout, LengthAwareRNN, SequenceEncoder, last_step, onto_one_axis
 from fusionkit_plugins.early_fusion.config import EarlyFusionConfig
 
 
@@ -73,13 +73,8 @@ class EarlyFusion(nn.Module):
 
     def joined(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
         """(B, T, sum of D_m) and its lengths (B,)."""
-        features = [batch.features[m] for m in self.modalities]
-        lengths = [batch.lengths[m] for m in self.modalities]
-        if self.aligned:
-            return torch.cat(features, dim=-1), lengths[0]
-        stacked = torch.stack(lengths)
-        longest, steps = self.time_axis == "longest", [x.shape[1] for x in features]
-        common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
-        most = max(steps) if longest else min(steps)
-        on_axis = [resample(x, n, common, most=most) for x, n in zip(features, lengths)]
-        return torch.cat(on_axis, dim=-1), common
+        features = {m: batch.features[m] for m in self.modalities}
+        common = batch.lengths[self.modalities[0]]
+        if not self.aligned:
+            features, common = onto_one_axis(features, batch.lengths, self.time_axis)
+        return torch.cat(list(features.values()), dim=-1), common

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fusionkit import ConfigError, DataSpec, MultimodalBatch
-from fusionkit.nn import AttentiveRNN, ConvFrontend, Dropout, per_modality, resample, run_together
+from fusionkit.nn import (
+    AttentiveRNN,
+    ConvFrontend,
+    Dropout,
+    onto_one_axis,
+    per_modality,
+    run_together,
+)
 from fusionkit.nn.top_down import TopDownFeedback
 from fusionkit_plugins.mmlatch.config import MMLatchConfig
 from fusionkit_plugins.mmlatch.fuser import CrossModalFuser
@@ -109,12 +115,7 @@ class MMLatch(nn.Module):
             features[name], lengths[name] = frontend(features[name], lengths[name])
         if self.aligned:
             return features, next(iter(lengths.values()))
-        stacked = torch.stack(list(lengths.values()))
-        longest = self.config.time_axis == "longest"
-        common = stacked.amax(dim=0) if longest else stacked.amin(dim=0)
-        steps = [x.shape[1] for x in features.values()]
-        most = max(steps) if longest else min(steps)
-        return {n: resample(x, lengths[n], common, most=most) for n, x in features.items()}, common
+        return onto_one_axis(features, lengths, self.config.time_axis)
 
     def _encode(self, inputs: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
         encoders: dict[str, Any] = dict(self.encoders.items())

@@ -59,7 +59,7 @@ def test_aligned_data_are_not_resampled(monkeypatch: pytest.MonkeyPatch) -> None
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("resampled")
 
-    monkeypatch.setattr("fusionkit_plugins.early_fusion.model.resample", never)
+    monkeypatch.setattr("fusionkit_plugins.early_fusion.model.onto_one_axis", never)
     batch = make_batch(SPEC, [4, 2])
     joined, lengths = build(aligned=True).joined(batch)
     assert lengths.tolist() == [4, 2]
