@@ -192,7 +192,8 @@ def compile_cuda(nvcc: Nvcc, folder: str) -> list[str]:
         target = objects / f"{source.stem}.o"
         if not target.exists() or target.stat().st_mtime < newest:
             command = [*shlex.split(nvcc.command), *CUDA_ARGS, *codes, threads, "-c", str(source)]
-            print(shlex.join([*command, "-o", str(target)]), flush=True)
+            # One write with its line end: several threads print at once.
+            print(shlex.join([*command, "-o", str(target)]) + "\n", end="", flush=True)
             # A file that is cut off must not look like one that is up to date.
             subprocess.run([*command, "-o", f"{target}.tmp"], check=True)
             os.replace(f"{target}.tmp", target)
