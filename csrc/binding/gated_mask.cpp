@@ -100,8 +100,8 @@ Tensor contiguous_like(const Tensor& x) {
   const int64_t* sizes = x.sizes().data();
   const int64_t strides[3] = {sizes[1] * sizes[2], sizes[2], 1};
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      3, sizes, strides, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(3, sizes, strides, aoti_torch_dtype_float32(),
+                                                  aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 

@@ -239,7 +239,7 @@ def test_what_it_does_not_take() -> None:
     ]
     reasons = "; ".join(pairs_reasons(pairs + pairs[:1] * 10))
     assert "pairs[1]: query is torch.float64" in reasons and "13 pairs" in reasons
-    assert "pairs[2]: dtype torch.float16, that of pairs[0] is torch.float32" in reasons
+    assert "pairs[2]: dtype is torch.float16, that of pairs[0] is torch.float32" in reasons
     assert ("pairs[0]: query is on cpu" in reasons) == (not INTERPRETING)
 
 

@@ -34,7 +34,7 @@ using torch::stable::Tensor;
 // Of a CUDA device; the same for all tensors on the CPU.
 inline int32_t device_index(const Tensor& tensor) {
   int32_t index = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &index));
   return index;
 }
 
@@ -65,7 +65,7 @@ inline cudaStream_t current_stream(int32_t device) {
   }();
   STD_TORCH_CHECK(get != nullptr, "fusionkit: libtorch_cuda.so does not tell its current stream");
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(get(device, &stream));
+  TORCH_ERROR_CODE_CHECK(get(device, &stream));
   return static_cast<cudaStream_t>(stream);
 }
 
@@ -134,18 +134,18 @@ inline Tensor empty(const std::vector<int64_t>& sizes, int32_t dtype, const Tens
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t axis = sizes.size(); axis-- > 1;) strides[axis - 1] = strides[axis] * sizes[axis];
   int32_t device_type = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), dtype, device_type,
-      like.is_cpu() ? 0 : device_index(like), &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), dtype, device_type,
+                                                  like.is_cpu() ? 0 : device_index(like), &handle));
   return Tensor(handle);
 }
 
 // The same with the dtype of `like`.
 inline Tensor empty(const std::vector<int64_t>& sizes, const Tensor& like) {
   int32_t dtype = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
   return empty(sizes, dtype, like);
 }
 

@@ -11,6 +11,7 @@ from fusionkit.ops.arguments import apart, as_tensor, transform_reasons
 from fusionkit.ops.cross_attention.autograd import CrossAttention
 from fusionkit.ops.cross_attention.masks import as_four_dimensions
 from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
+from fusionkit.ops.cross_attention.validate import kernel_reasons
 from fusionkit.ops.crossovers import crossover
 from fusionkit.ops.extension import ISA, raise_if_broken
 
@@ -91,16 +92,9 @@ def cpu_reasons(
         reasons.append(f"query is on {query.device}, the kernel runs on the CPU")
     if query.dtype not in _DTYPES:
         reasons.append(f"query is {query.dtype}, the kernel takes float32 and bfloat16")
-    if query.shape[3] > MAX_HEAD_DIM or value.shape[3] > MAX_HEAD_DIM:
-        reasons.append(
-            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {MAX_HEAD_DIM}"
-        )
-    if return_weights:
-        reasons.append("return_weights: the kernel never has the weights as one tensor")
+    reasons += kernel_reasons(query, value, bias, return_weights, MAX_HEAD_DIM)
     if isinstance(seed, Tensor) and seed.device.type != "cpu":
         reasons.append(f"seed is on {seed.device}, the kernel runs on the CPU")
-    if bias is not None and bias.dtype == torch.float64:
-        reasons.append("bias is float64, the kernel computes in float32")
     return reasons
 
 

@@ -13,6 +13,7 @@ from fusionkit.ops.cross_attention.autograd import (
     fake_forward,
     run_on_device,
 )
+from fusionkit.ops.cross_attention.validate import kernel_reasons
 from fusionkit.ops.cuda_runtime import NAMESPACE, cuda_reasons, define
 
 MAX_HEAD_DIM = 128
@@ -58,14 +59,7 @@ def attention_reasons(
 ) -> list[str]:
     """Why the kernels cannot take these inputs, given that they are installed."""
     reasons = transform_reasons() + cuda_reasons("query", query, seed)
-    if query.shape[3] > MAX_HEAD_DIM or value.shape[3] > MAX_HEAD_DIM:
-        reasons.append(
-            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {MAX_HEAD_DIM}"
-        )
-    if return_weights:
-        reasons.append("return_weights: the kernel never has the weights as one tensor")
-    if bias is not None and bias.dtype == torch.float64:
-        reasons.append("bias is float64, the kernel computes in float32")
+    reasons += kernel_reasons(query, value, bias, return_weights, MAX_HEAD_DIM)
     if not torch.compiler.is_compiling():  # there a size may be a symbol
         for name, x in (("query", query), ("key", key), ("value", value), ("bias", bias)):
             if x is not None and max((*x.shape, *x.stride()), default=0) > MAX_STRIDE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import transform_reasons
@@ -15,6 +14,7 @@ from fusionkit.ops.cross_attention.autograd import (
 )
 from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention.triton_tiles import MAX_HEAD_DIM
+from fusionkit.ops.cross_attention.validate import kernel_reasons
 from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
 
 
@@ -56,14 +56,7 @@ def attention_reasons(
 ) -> list[str]:
     """Why the kernels cannot take these inputs, given that Triton is installed."""
     reasons = transform_reasons() + triton_reasons("query", query, seed)
-    if query.shape[3] > MAX_HEAD_DIM or value.shape[3] > MAX_HEAD_DIM:
-        reasons.append(
-            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {MAX_HEAD_DIM}"
-        )
-    if return_weights:
-        reasons.append("return_weights: the kernel never has the weights as one tensor")
-    if bias is not None and bias.dtype == torch.float64:
-        reasons.append("bias is float64, the kernel computes in float32")
+    reasons += kernel_reasons(query, value, bias, return_weights, MAX_HEAD_DIM)
     return reasons
 
 

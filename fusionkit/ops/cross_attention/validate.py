@@ -1,4 +1,4 @@
-"""Checks of the arguments of `cross_attention` that hold for every backend."""
+"""Checks of the arguments of `cross_attention` that hold for every backend, or for all kernels."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def check_arguments(
     if bias is not None:
         _check_bias(bias, (batch, heads, num_queries, num_keys), query.device)
     check_dropout(dropout_p, seed)
+
+
+def kernel_reasons(
+    query: Tensor, value: Tensor, bias: Tensor | None, return_weights: bool, max_head_dim: int
+) -> list[str]:
+    """Why a compiled kernel, whichever it is, cannot take these arguments."""
+    reasons = []
+    if query.shape[3] > max_head_dim or value.shape[3] > max_head_dim:
+        reasons.append(
+            f"head dims {query.shape[3]} and {value.shape[3]}, the kernel takes 1 to {max_head_dim}"
+        )
+    if return_weights:
+        reasons.append("return_weights: the kernel never has the weights as one tensor")
+    if bias is not None and bias.dtype == torch.float64:
+        reasons.append("bias is float64, the kernel computes in float32")
+    return reasons
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

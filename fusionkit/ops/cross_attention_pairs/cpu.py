@@ -11,7 +11,11 @@ from torch import Tensor
 from fusionkit.ops.arguments import apart, as_tensor
 from fusionkit.ops.cross_attention.cpu import cpu_reasons as single_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import CrossAttentionPairs
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair, lengths_of_all
+from fusionkit.ops.cross_attention_pairs.pair import (
+    AttentionPair,
+    lengths_of_all,
+    reasons_of_each,
+)
 
 
 def run_cpu(
@@ -44,9 +48,4 @@ def cpu_reasons(
     pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
 ) -> list[str]:
     """Why the kernel cannot take these pairs, given that it is installed."""
-    reasons = []
-    for i, p in enumerate(pairs):
-        seed = p.seed if dropout_p > 0.0 else None
-        found = single_reasons(p.query, p.key, p.value, seed=seed)
-        reasons += [f"pairs[{i}]: {reason}" for reason in found]
-    return reasons
+    return reasons_of_each(pairs, dropout_p, single_reasons)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
-from fusionkit.ops.cross_attention.cuda import attention_reasons as single_reasons
+from fusionkit.ops.cross_attention.cuda import attention_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import (
     BACKWARD_SCHEMA,
     FORWARD_SCHEMA,
@@ -15,7 +15,11 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
     fake_forward,
     run_on_device,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
+from fusionkit.ops.cross_attention_pairs.pair import (
+    AttentionPair,
+    reasons_of_each,
+    unlike_reasons,
+)
 from fusionkit.ops.cuda_runtime import NAMESPACE, define
 
 
@@ -34,16 +38,7 @@ def pairs_reasons(
     pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
 ) -> list[str]:
     """Why the kernels cannot take these pairs, given that they are installed."""
-    reasons = []
-    for i, p in enumerate(pairs):
-        seed = p.seed if dropout_p > 0.0 else None
-        found = single_reasons(p.query, p.key, p.value, seed=seed)
-        for what in ("dtype", "device"):
-            here, first = getattr(p.query, what), getattr(pairs[0].query, what)
-            if here != first:
-                found.append(f"{what} is {here}, that of pairs[0] is {first}")
-        reasons += [f"pairs[{i}]: {reason}" for reason in found]
-    return reasons
+    return reasons_of_each(pairs, dropout_p, attention_reasons) + unlike_reasons(pairs)
 
 
 def pairs_slower_reasons(

@@ -1,8 +1,8 @@
-"""One of several cross-attentions that run in one call, and the lengths of all."""
+"""One of several cross-attentions that run in one call, and what is asked of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,4 +40,30 @@ def lengths_of_all(lengths: Sequence[Tensor | None], padded: Sequence[Tensor]) -
         if n is None
         else n
         for n, x in zip(lengths, padded)
+    ]
+
+
+def reasons_of_each(
+    pairs: Sequence[AttentionPair], dropout_p: float, reasons: Callable[..., list[str]]
+) -> list[str]:
+    """Why a kernel of `cross_attention` cannot take the pairs, each reason with its pair's place.
+
+    Args:
+        reasons: takes query, key, value and ``seed``, which counts where there is dropout.
+    """
+    found = []
+    for i, p in enumerate(pairs):
+        seed = p.seed if dropout_p > 0.0 else None
+        found += [f"pairs[{i}]: {reason}" for reason in reasons(p.query, p.key, p.value, seed=seed)]
+    return found
+
+
+def unlike_reasons(pairs: Sequence[AttentionPair]) -> list[str]:
+    """Why one launch cannot take all pairs: a dtype or device that is not that of the first."""
+    return [
+        f"pairs[{i}]: {what} is {getattr(p.query, what)}, that of pairs[0] is "
+        f"{getattr(pairs[0].query, what)}"
+        for i, p in enumerate(pairs)
+        for what in ("dtype", "device")
+        if getattr(p.query, what) != getattr(pairs[0].query, what)
     ]

@@ -17,7 +17,11 @@ from fusionkit.ops.cross_attention_pairs.autograd import (
     fake_forward,
     run_on_device,
 )
-from fusionkit.ops.cross_attention_pairs.pair import AttentionPair
+from fusionkit.ops.cross_attention_pairs.pair import (
+    AttentionPair,
+    reasons_of_each,
+    unlike_reasons,
+)
 from fusionkit.ops.triton_runtime import NAMESPACE, define
 
 # The arguments of a kernel are 208 bytes a pair, 328 where sizes need 64 bits, of at most 4 KiB.
@@ -38,17 +42,7 @@ def pairs_reasons(
     pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
 ) -> list[str]:
     """Why the kernels cannot take these pairs, given that Triton is installed."""
-    reasons = []
-    for i, p in enumerate(pairs):
-        seed = p.seed if dropout_p > 0.0 else None
-        found = attention_reasons(p.query, p.key, p.value, seed=seed)
-        reasons += [f"pairs[{i}]: {reason}" for reason in found]
-        for what, ours, first in (
-            ("dtype", p.query.dtype, pairs[0].query.dtype),
-            ("device", p.query.device, pairs[0].query.device),
-        ):
-            if ours != first:
-                reasons.append(f"pairs[{i}]: {what} {ours}, that of pairs[0] is {first}")
+    reasons = reasons_of_each(pairs, dropout_p, attention_reasons) + unlike_reasons(pairs)
     if len(pairs) > MAX_PAIRS:
         reasons.append(f"{len(pairs)} pairs, the kernel takes up to {MAX_PAIRS}")
     return reasons
