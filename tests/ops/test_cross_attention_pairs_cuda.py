@@ -16,9 +16,7 @@ from fusionkit.ops.cuda_runtime import EMULATED
 import cuda_emulated
 from attention_cases import NAN, lay_out
 from attention_devices import moved
-
-runs = pytest.mark.usefixtures("cuda_kernels")
-DEVICE = "cpu" if EMULATED else "cuda"
+from on_cuda import DEVICE, runs
 
 
 def draw(*shape: int, seed: int) -> Tensor:

@@ -14,14 +14,10 @@ from torch import Tensor
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
 from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention_pairs.triton import MAX_PAIRS, pairs_reasons
-from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
+from fusionkit.ops.triton_runtime import INTERPRETING
 
 from attention_cases import NAN, lay_out
-
-runs = pytest.mark.skipif(
-    bool(triton_absence()), reason=f"{triton_absence()}; or run with TRITON_INTERPRET=1"
-)
-DEVICE = "cpu" if INTERPRETING else "cuda"
+from on_triton import DEVICE, runs
 
 
 def draw(*shape: int, seed: int) -> Tensor:

@@ -6,63 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from fusionkit.ops import cross_attention, force_backend
 from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
 from fusionkit.ops.cross_attention.cuda import attention_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 
+from attention_checks import check_compiled, check_operators, check_tracing
 from attention_devices import moved
-
-runs = pytest.mark.usefixtures("cuda_kernels")
-DEVICE = "cpu" if EMULATED else "cuda"
+from on_cuda import DEVICE, runs
 
 
 @runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_opcheck(dtype: torch.dtype) -> None:
-    query, key, value = (torch.randn(2, 2, n, 5).to(DEVICE, dtype) for n in (3, 4, 4))
-    lengths = (torch.tensor([4, 1]).to(DEVICE), torch.tensor([0, 3]).to(DEVICE))
-    options: Any = (
-        torch.randn(1, 1, 3, 4).to(DEVICE),
-        *lengths,
-        0.4,
-        0.2,
-        torch.tensor(3).to(DEVICE),
-    )
-    operators = torch.ops.fusionkit_cuda
-    torch.library.opcheck(operators.cross_attention.default, (query, key, value, *options))
-    out, sums = operators.cross_attention(query, key, value, *options)
-    inputs = (torch.ones_like(out), query, key, value, out, sums, *options, 0b1011)
-    torch.library.opcheck(operators.cross_attention_backward.default, inputs)
-
-
-def attend(query: Tensor, key: Tensor, lengths: Tensor, seed: Tensor) -> Tensor:
-    return cross_attention(
-        query * 2, key, key, key_lengths=lengths, bias=query[0, 0, :, :1], dropout_p=0.2, seed=seed
-    )
+    check_operators("cuda", DEVICE, dtype)
 
 
 @runs
 def test_compiled_in_one_graph() -> None:
-    """For any sizes: the second ones are new, and the third need nothing to be compiled."""
-    compiled: Any = torch.compile(attend, fullgraph=True, backend="aot_eager")
-    for steps in (5, 9, 12):
-        results = []
-        for function in (compiled, attend):
-            g = torch.Generator().manual_seed(steps)
-            leaves = [
-                torch.randn(2, 2, n, 4, generator=g).to(DEVICE).requires_grad_()
-                for n in (steps, steps + 3)
-            ]
-            options = [torch.tensor([steps, 0]).to(DEVICE), torch.tensor(steps).to(DEVICE)]
-            recompiling = torch._dynamo.config.patch(error_on_recompile=steps == 12)
-            with force_backend("cuda"), recompiling:
-                out = function(*(leaves + options))
-            results.append([out, *torch.autograd.grad(out.sum(), leaves)])
-        for a, b in zip(*results):
-            torch.testing.assert_close(a, b)
+    check_compiled("cuda", DEVICE)
 
 
 X, Y = torch.zeros(2, 2, 3, 4), torch.zeros(2, 2, 5, 4)
@@ -144,19 +106,4 @@ def test_long_sequences_in_half_precision_are_left_to_sdpa() -> None:
 
 
 def test_traced_without_a_device() -> None:
-    """Shapes on ``cuda`` can be found out on a machine that has no GPU."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    operators = torch.ops.fusionkit_cuda
-    with FakeTensorMode():
-        query, key = (torch.empty(2, 3, n, 8, device="cuda", dtype=torch.half) for n in (5, 7))
-        inputs = (query, key, key)
-        out, sums = operators.cross_attention(*inputs, None, None, None, 0.5, 0.0, None)
-        back = operators.cross_attention_backward(
-            out, *inputs, out, sums, None, None, None, 0.5, 0.0, None, 0b1001
-        )
-    assert out.device.type == "cuda" and out.dtype == torch.half and out.shape == query.shape
-    assert sums.dtype == torch.float32 and sums.shape == (2, 2, 3, 5)
-    assert [(x.shape, x.dtype) for x in back] == [
-        (query.shape, torch.half), ((2, 3, 5, 7), torch.float32)
-    ]  # fmt: skip
+    check_tracing("cuda")

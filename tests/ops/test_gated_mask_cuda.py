@@ -22,9 +22,7 @@ from gated_mask_checks import (
     check_operator,
     check_tracing,
 )
-
-runs = pytest.mark.usefixtures("cuda_kernels")
-DEVICE = "cpu" if EMULATED else "cuda"
+from on_cuda import DEVICE, runs
 
 
 @runs

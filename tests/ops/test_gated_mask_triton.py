@@ -7,7 +7,7 @@ import torch
 
 from fusionkit.ops import force_backend, gated_mask
 from fusionkit.ops.gated_mask.triton import gated_mask_reasons
-from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
+from fusionkit.ops.triton_runtime import INTERPRETING
 
 from fuzz import blocks
 from gated_mask_checks import (
@@ -19,11 +19,7 @@ from gated_mask_checks import (
     check_operator,
     check_tracing,
 )
-
-runs = pytest.mark.skipif(
-    bool(triton_absence()), reason=f"{triton_absence()}; or run with TRITON_INTERPRET=1"
-)
-DEVICE = "cpu" if INTERPRETING else "cuda"
+from on_triton import DEVICE, runs
 
 
 @runs

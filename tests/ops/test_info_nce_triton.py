@@ -12,15 +12,11 @@ from torch import Tensor
 from fusionkit.ops import force_backend, info_nce
 from fusionkit.ops.info_nce.autograd import fake_backward
 from fusionkit.ops.info_nce.triton import info_nce_reasons
-from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
+from fusionkit.ops.triton_runtime import INTERPRETING
 
 from fuzz import blocks
 from gated_mask_cases import largest
-
-runs = pytest.mark.skipif(
-    bool(triton_absence()), reason=f"{triton_absence()}; or run with TRITON_INTERPRET=1"
-)
-DEVICE = "cpu" if INTERPRETING else "cuda"
+from on_triton import DEVICE, runs
 
 
 def case(seed: int) -> tuple[str, list[Tensor], float]:

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.ops import force_backend, length_aware_lstm, length_aware_lstm_group
-from fusionkit.ops.cuda_runtime import EMULATED
 
 from fuzz import blocks
+from on_cuda import DEVICE, runs
 from recurrent_cases import NAN, Case, assert_close, build, packed, poison, run
 
-runs = pytest.mark.usefixtures("cuda_kernels")
-DEVICE = "cpu" if EMULATED else "cuda"
 EPS = torch.finfo(torch.float32).eps
 OPERATORS = importlib.import_module("fusionkit.ops.length_aware_lstm.cuda_operators")
 # Around the sizes at which a thread, a team and a block are full.

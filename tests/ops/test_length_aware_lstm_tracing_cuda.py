@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fusionkit.ops import force_backend, length_aware_lstm, length_aware_lstm_group
-from fusionkit.ops.cuda_runtime import EMULATED
 
-runs = pytest.mark.usefixtures("cuda_kernels")
-DEVICE = "cpu" if EMULATED else "cuda"
+from on_cuda import DEVICE, runs
+
 WHOLE = [0, 0, 0, 3, 4, 3, 0, 1, 0, 3, 4, 3]
 
 

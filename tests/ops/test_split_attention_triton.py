@@ -15,15 +15,11 @@ from torch import Tensor
 from fusionkit.ops import force_backend, segment_mean, segment_scale
 from fusionkit.ops.split_attention.autograd import fake_scale_backward
 from fusionkit.ops.split_attention.triton import triton_mean_reasons, triton_scale_reasons
-from fusionkit.ops.triton_runtime import INTERPRETING, triton_absence
+from fusionkit.ops.triton_runtime import INTERPRETING
 
 from fuzz import blocks
 from gated_mask_cases import LAYOUTS, in_layout, largest
-
-runs = pytest.mark.skipif(
-    bool(triton_absence()), reason=f"{triton_absence()}; or run with TRITON_INTERPRET=1"
-)
-DEVICE = "cpu" if INTERPRETING else "cuda"
+from on_triton import DEVICE, runs
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How many random cases the fuzz suites try, over all operators together.
+"""How many random cases the fuzz suites try.
 
 ``FUSIONKIT_FUZZ_CASES``: 2000 unless it is set; `make fuzz` sets more, `make sanitize` fewer.
 ``FUSIONKIT_FUZZ_CASES_EACH`` instead gives every operator and backend that many, in small blocks
@@ -18,7 +18,8 @@ def blocks(share: float) -> list[range]:
     """Seeds of one operator's cases, each range for one test, so that a failure is found soon.
 
     Args:
-        share: the operator's part of all cases, in (0, 1]; all operators' shares sum to 1.
+        share: the part of ``FUSIONKIT_FUZZ_CASES`` that this operator and backend get, in (0, 1];
+            the slower a case, the smaller.
 
     Raises:
         ValueError: a variable is not a whole number from 1.

@@ -100,8 +100,10 @@ def attention_backward_rows(
             if grad_queries is not None:
                 grad_query = product(grad_scores.to(key.dtype), key, grad_query, PRECISION)
         if grad_queries is not None:
+            # A key of NaN reaches the rows that have a result, and no others.
+            grad_query = tl.where(alive[:, None], grad_query * scale, 0.0)
             start, step = sequence(grad_queries, own, pair, batch, head, 5, UNIT)
-            store_steps(grad_query * scale, start, step, first_row, in_queries, dim, ROWS, SIZE)
+            store_steps(grad_query, start, step, first_row, in_queries, dim, ROWS, SIZE)
 
 
 @triton.jit(do_not_specialize=["threshold", "factor"])
