@@ -41,7 +41,8 @@ def test_fuzz(monkeypatch: pytest.MonkeyPatch, unwritten_is_nan: None, seeds: ra
 @runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    ("head_dim", "steps"), [(3, 270), (8, 270), (16, 140), (32, 70), (64, 70), (128, 40)]
+    ("head_dim", "steps"),
+    [(3, 270), (5, 270), (8, 270), (10, 140), (16, 140), (32, 70), (64, 70), (128, 40)],
 )
 def test_several_tiles(head_dim: int, steps: int, dtype: torch.dtype) -> None:
     """More keys and more rows than shared memory holds at once."""

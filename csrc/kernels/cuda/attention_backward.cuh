@@ -11,16 +11,16 @@
 namespace fusionkit {
 namespace cuda {
 
-template <class T, int DIM>
+template <class T, int DIM, bool SCORES>
 __global__ void __launch_bounds__(kAttentionThreads, DIM <= 8 ? 4 : 2)
     attention_backward_kernel(const AttentionBackwardList list) {
   FUSIONKIT_SHARED(float, memory);
   const AttentionItem item = attention_item(list.spans, static_cast<int>(blockIdx.x),
                                             [&](int pair) { return list.pair[pair].in.heads; });
   if (item.role == AttentionRole::kQueries) {
-    backward_queries<T, DIM>(list, item, memory);
+    backward_queries<T, DIM, SCORES>(list, item, memory);
   } else {
-    backward_keys<T, DIM>(list, item, memory);
+    backward_keys<T, DIM, SCORES>(list, item, memory);
   }
 }
 

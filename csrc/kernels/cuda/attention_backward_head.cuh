@@ -17,7 +17,7 @@ static_assert(sizeof(AttentionBackwardList) <= 4096, "the limit of kernel argume
 
 // Steps of a block that are under way at once, as registers allow.
 template <int DIM>
-constexpr int kBackwardUnroll = DIM <= 4 ? 4 : 2;
+constexpr int kBackwardSteps = DIM <= 4 ? 4 : 2;
 
 struct BackwardHead {
   AttentionBias bias;

@@ -21,7 +21,7 @@ struct BackwardRowTile {
   float* query;     // times scale, in base 2
   float* grad_out;  // zeros for rows without result
   float* facts;     // four numbers a row: largest, 1 / sum (0 for rows without result), delta, 0
-  int steps;
+  int blocks;       // of four rows that it has room for
 };
 
 // For four rows and this thread's key, four bits: whether dropout keeps the weight. Four threads of
@@ -44,32 +44,57 @@ __device__ __forceinline__ unsigned keep_bits_of_rows(const BackwardHead& at, in
 
 // The rows 4 block .. 4 block + 3 of a tile whose first row is `base`; rows from `limit` on do not
 // count.
-template <int DIM>
+template <int DIM, bool SCORES>
 __device__ __forceinline__ void backward_key_block(BackwardKey<DIM>& own, const BackwardHead& at,
                                                    const BackwardRowTile& tile, int block, int base,
                                                    int limit, const AttentionPlace<DIM>& place) {
   using Layout = AttentionLayout<DIM>;
+  constexpr int kSteps = kBackwardSteps<DIM>;
   unsigned kept = 0xF;
   if (at.dropout.threshold != 0) {
     kept = keep_bits_of_rows<DIM>(at, base + 4 * block, own.column, place.splits);
   }
-  const float factor = at.dropout.threshold == 0 ? 1.0f : at.dropout.factor;
-#pragma unroll(kBackwardUnroll<DIM>)
-  for (int i = 0; i < 4; ++i) {
-    const int in_tile = tile_row(4 * block + i, tile.steps);
-    const float* query = tile.query + in_tile * Layout::kStride;
-    const float* grad_out = tile.grad_out + in_tile * Layout::kStride;
-    const int row = base + 4 * block + i;
-    float facts[4];
-    fk::load4(tile.facts + 4 * in_tile, facts);
-    float score = sum_of_lanes<DIM>(dot_part<DIM>(own.key, query, place.lane));
-    float grad = sum_of_lanes<DIM>(dot_part<DIM>(own.value, grad_out, place.lane));
-    const bool counts = own.column < at.keys && row < limit;
-    if (counts && at.bias.data != nullptr) score += bias_in_base_2(at.bias, row, own.column);
-    const float weight = counts ? weight_of(score, facts[0], facts[1]) : 0.0f;
-    const float stays = kept >> i & 1 ? factor : 0.0f;
-    add_part<DIM>(own.grad_value, weight * stays, grad_out, place.lane);
-    add_part<DIM>(own.grad_key, weight * (grad * stays - facts[2]), query, place.lane);
+#pragma unroll
+  for (int first = 0; first < 4; first += kSteps) {
+    float weight[kSteps], grad[kSteps], delta[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int in_tile = tile_row(block, first + i, tile.blocks);
+      const float* query = tile.query + in_tile * Layout::kStride;
+      const float* grad_out = tile.grad_out + in_tile * Layout::kStride;
+      const int row = base + 4 * block + first + i;
+      float facts[4];
+      fk::load4(tile.facts + 4 * in_tile, facts);
+      float score = sum_of_lanes<DIM>(dot_part<DIM>(own.key, query, place.lane));
+      grad[i] = sum_of_lanes<DIM>(dot_part<DIM>(own.value, grad_out, place.lane));
+      if constexpr (SCORES) {
+        if (at.bias.data != nullptr && own.column < at.keys && row < limit) {
+          score += bias_in_base_2(at.bias, row, own.column);
+        }
+      }
+      // What keys that do not count sum up is left out below.
+      weight[i] = row < limit ? weight_of(score, facts[0], facts[1]) : 0.0f;
+      delta[i] = facts[2];
+    }
+    float dropped[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) dropped[i] = weight[i];
+    if (at.dropout.threshold != 0) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        const float stays = kept >> (first + i) & 1 ? at.dropout.factor : 0.0f;
+        dropped[i] = weight[i] * stays;
+        grad[i] *= stays;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int in_tile = tile_row(block, first + i, tile.blocks);
+      add_part<DIM>(own.grad_value, dropped[i], tile.grad_out + in_tile * Layout::kStride,
+                    place.lane);
+      add_part<DIM>(own.grad_key, weight[i] * (grad[i] - delta[i]),
+                    tile.query + in_tile * Layout::kStride, place.lane);
+    }
   }
 }
 
@@ -89,7 +114,7 @@ __device__ __forceinline__ void stage_facts(const BackwardRowTile& tile,
     const bool staged = step < (count + 3) / 4 * 4;
     const float sum = step < count ? at.sums[row] : 0.0f;
     const bool live = sum != 0.0f;
-    const int in_tile = tile_row(staged ? step : 0, tile.steps);
+    const int in_tile = staged ? tile_row(step / 4, step % 4, tile.blocks) : 0;
     float part[Layout::kPart];
     load_part<T, DIM>(out + static_cast<int64_t>(row) * pair.out.step_stride, pair.in.value_dim,
                       pair.out.vectors, lane, live, 1.0f, part);
@@ -113,7 +138,8 @@ __device__ __forceinline__ void write_gradient(const AttentionTensor& tensor,
                      lane, factor, sums);
 }
 
-template <class T, int DIM>
+// SCORES: whether any pair of the list has a bias, or wants the gradient of its scores.
+template <class T, int DIM, bool SCORES>
 __device__ __forceinline__ void backward_keys(const AttentionBackwardList& list,
                                               const AttentionItem& item, float* memory) {
   using Layout = AttentionLayout<DIM>;
@@ -137,18 +163,19 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardList& list,
   for (int d = 0; d < Layout::kPart; ++d) own.grad_key[d] = own.grad_value[d] = 0.0f;
 
   BackwardRowTile tile;
-  tile.steps = attention_tile_steps(in.num_queries, Layout::kSteps);
+  const int tile_steps = attention_tile_steps(in.num_queries, Layout::kSteps);
+  tile.blocks = tile_steps / 4;
   tile.query = memory;
-  tile.grad_out = tile.query + tile.steps * Layout::kStride;
-  tile.facts = tile.grad_out + tile.steps * Layout::kStride;
+  tile.grad_out = tile.query + tile_steps * Layout::kStride;
+  tile.facts = tile.grad_out + tile_steps * Layout::kStride;
   const int end = block_key < at.keys ? at.rows : 0;
-  for (int base = 0; base < end; base += tile.steps) {
-    const int count = min(tile.steps, end - base);
+  for (int base = 0; base < end; base += tile_steps) {
+    const int count = min(tile_steps, end - base);
     if (base > 0) __syncthreads();
-    stage_rows<T, DIM>(tile.query, tile.steps,
+    stage_rows<T, DIM>(tile.query, tile_steps,
                        attention_head<const T>(in.query, item.batch, item.head), in.query,
                        in.head_dim, base, count, in.scale * kLog2E, [](int) { return true; });
-    stage_rows<T, DIM>(tile.grad_out, tile.steps,
+    stage_rows<T, DIM>(tile.grad_out, tile_steps,
                        attention_head<const T>(pair.grad_out, item.batch, item.head), pair.grad_out,
                        in.value_dim, base, count, 1.0f,
                        [&](int row) { return at.sums[row] != 0.0f; });
@@ -159,7 +186,7 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardList& list,
     for (int first = 0; first < blocks; first += place.splits) {
       const int block = min(first + place.split, blocks - 1);
       const int limit = block == first + place.split ? at.rows : 0;
-      backward_key_block(own, at, tile, block, base, limit, place);
+      backward_key_block<DIM, SCORES>(own, at, tile, block, base, limit, place);
     }
   }
   sum_of_splits<DIM>(own.grad_key, place.splits);

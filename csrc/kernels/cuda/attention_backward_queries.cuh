@@ -21,34 +21,57 @@ struct BackwardRow {
 
 // The keys 4 block .. 4 block + 3 of a tile whose first key is `base`; keys from `limit` on do not
 // count.
-template <int DIM>
+template <int DIM, bool SCORES>
 __device__ __forceinline__ void backward_row_block(BackwardRow<DIM>& own, const BackwardHead& at,
                                                    const float* keys, const float* values,
-                                                   int tile_steps, int block, int base, int limit,
+                                                   int tile_blocks, int block, int base, int limit,
                                                    int lane) {
   using Layout = AttentionLayout<DIM>;
+  constexpr int kSteps = kBackwardSteps<DIM>;
   unsigned kept = 0xF;
   if (at.dropout.threshold != 0) {
     kept = keep_bits(at.seed, at.dropout.threshold, base / 4 + block, own.row, at.head, at.batch);
   }
-  const float factor = at.dropout.threshold == 0 ? 1.0f : at.dropout.factor;
-#pragma unroll(kBackwardUnroll<DIM>)
-  for (int j = 0; j < 4; ++j) {
-    const int place = tile_row(4 * block + j, tile_steps) * Layout::kStride;
-    const int column = base + 4 * block + j;
-    float score = sum_of_lanes<DIM>(dot_part<DIM>(own.query, keys + place, lane));
-    float grad = sum_of_lanes<DIM>(dot_part<DIM>(own.grad_out, values + place, lane));
-    const bool counts = column < limit && own.row < at.rows;
-    if (counts && at.bias.data != nullptr) score += bias_in_base_2(at.bias, own.row, column);
-    grad = kept >> j & 1 ? grad * factor : 0.0f;
-    const float of_score =
-        counts ? weight_of(score, own.largest, own.inverse) * (grad - own.delta) : 0.0f;
-    if (counts && own.scores != nullptr && lane == 0) own.scores[column] = of_score;
-    add_part<DIM>(own.sums, of_score, keys + place, lane);
+#pragma unroll
+  for (int first = 0; first < 4; first += kSteps) {
+    float score[kSteps], grad[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int place = tile_row(block, first + i, tile_blocks) * Layout::kStride;
+      score[i] = sum_of_lanes<DIM>(dot_part<DIM>(own.query, keys + place, lane));
+      grad[i] = sum_of_lanes<DIM>(dot_part<DIM>(own.grad_out, values + place, lane));
+    }
+    if (at.dropout.threshold != 0) {
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        grad[i] = kept >> (first + i) & 1 ? grad[i] * at.dropout.factor : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int place = tile_row(block, first + i, tile_blocks) * Layout::kStride;
+      const int column = base + 4 * block + first + i;
+      if constexpr (SCORES) {
+        if (at.bias.data != nullptr && column < limit && own.row < at.rows) {
+          score[i] += bias_in_base_2(at.bias, own.row, column);
+        }
+      }
+      // Rows that do not count have an inverse of 0, and what NaN makes of that is left out below.
+      const float of_score =
+          column < limit ? weight_of(score[i], own.largest, own.inverse) * (grad[i] - own.delta)
+                         : 0.0f;
+      if constexpr (SCORES) {
+        if (own.scores != nullptr && lane == 0 && column < limit && own.row < at.rows) {
+          own.scores[column] = of_score;
+        }
+      }
+      add_part<DIM>(own.sums, of_score, keys + place, lane);
+    }
   }
 }
 
-template <class T, int DIM>
+// SCORES: whether any pair of the list has a bias, or wants the gradient of its scores.
+template <class T, int DIM, bool SCORES>
 __device__ __forceinline__ void backward_queries(const AttentionBackwardList& list,
                                                  const AttentionItem& item, float* memory) {
   using Layout = AttentionLayout<DIM>;
@@ -108,7 +131,8 @@ __device__ __forceinline__ void backward_queries(const AttentionBackwardList& li
     for (int first = 0; first < blocks; first += place.splits) {
       const int block = min(first + place.split, blocks - 1);
       const int limit = block == first + place.split ? at.keys : 0;
-      backward_row_block(own, at, keys, values, tile_steps, block, base, limit, place.lane);
+      backward_row_block<DIM, SCORES>(own, at, keys, values, tile_steps / 4, block, base, limit,
+                                      place.lane);
     }
   }
   sum_of_splits<DIM>(own.sums, place.splits);

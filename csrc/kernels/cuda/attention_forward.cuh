@@ -56,32 +56,42 @@ __device__ __forceinline__ ForwardHead forward_head(const AttentionForwardList& 
 
 // Scores of the rows with the keys 4 block .. 4 block + 3 of a tile, whose first key is `base`;
 // keys from `limit` on do not count.
-template <int DIM>
+template <int DIM, bool BIAS>
 __device__ __forceinline__ void forward_scores(const ForwardRows<DIM>& rows, const ForwardHead& at,
-                                               const float* keys, int tile_steps, int block,
+                                               const float* keys, int tile_blocks, int block,
                                                int base, int limit, int first_row,
                                                const AttentionPlace<DIM>& place,
                                                float (&scores)[kForwardRows][4]) {
   using Layout = AttentionLayout<DIM>;
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
-    const float* key = keys + tile_row(4 * block + j, tile_steps) * Layout::kStride;
+    const float* key = keys + tile_row(block, j, tile_blocks) * Layout::kStride;
 #pragma unroll
     for (int r = 0; r < kForwardRows; ++r) {
       scores[r][j] = sum_of_lanes<DIM>(dot_part<DIM>(rows.query[r], key, place.lane));
     }
   }
   const int column = base + 4 * block;
+  if constexpr (BIAS) {
 #pragma unroll
-  for (int r = 0; r < kForwardRows; ++r) {
-    const int row = first_row + r * place.groups;
+    for (int r = 0; r < kForwardRows; ++r) {
+      const int row = first_row + r * place.groups;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (at.bias.data != nullptr && column + j < limit && row < at.rows) {
+          scores[r][j] += bias_in_base_2(at.bias, row, column + j);
+        }
+      }
+    }
+  }
+  // At most one block of a row ends within.
+  if (column + 4 > limit) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const bool counts = column + j < limit;
-      if (at.bias.data != nullptr && counts && row < at.rows) {
-        scores[r][j] += bias_in_base_2(at.bias, row, column + j);
+#pragma unroll
+      for (int r = 0; r < kForwardRows; ++r) {
+        if (column + j >= limit) scores[r][j] = -INFINITY;
       }
-      if (!counts) scores[r][j] = -INFINITY;
     }
   }
 }
@@ -104,14 +114,15 @@ __device__ __forceinline__ void forward_weights(float (&scores)[4], float& large
   for (int d = 0; d < AttentionLayout<DIM>::kPart; ++d) sums[d] *= decay;
 }
 
-template <int DIM>
+template <int DIM, bool BIAS>
 __device__ __forceinline__ void forward_block(ForwardRows<DIM>& rows, const ForwardHead& at,
                                               const float* keys, const float* values,
-                                              int tile_steps, int block, int base, int limit,
+                                              int tile_blocks, int block, int base, int limit,
                                               int first_row, const AttentionPlace<DIM>& place) {
   using Layout = AttentionLayout<DIM>;
   float scores[kForwardRows][4];
-  forward_scores(rows, at, keys, tile_steps, block, base, limit, first_row, place, scores);
+  forward_scores<DIM, BIAS>(rows, at, keys, tile_blocks, block, base, limit, first_row, place,
+                            scores);
 #pragma unroll
   for (int r = 0; r < kForwardRows; ++r) {
     forward_weights<DIM>(scores[r], rows.largest[r], rows.total[r], rows.sums[r]);
@@ -124,7 +135,7 @@ __device__ __forceinline__ void forward_block(ForwardRows<DIM>& rows, const Forw
   }
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
-    const float* value = values + tile_row(4 * block + j, tile_steps) * Layout::kStride;
+    const float* value = values + tile_row(block, j, tile_blocks) * Layout::kStride;
 #pragma unroll
     for (int w = 0; w < Layout::kPieces; ++w) {
       float piece[4];
@@ -132,7 +143,9 @@ __device__ __forceinline__ void forward_block(ForwardRows<DIM>& rows, const Forw
 #pragma unroll
       for (int r = 0; r < kForwardRows; ++r) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) rows.sums[r][4 * w + i] += scores[r][j] * piece[i];
+        for (int i = 0; i < 4 && 4 * w + i < Layout::kPart; ++i) {
+          rows.sums[r][4 * w + i] += scores[r][j] * piece[i];
+        }
       }
     }
   }
@@ -194,10 +207,11 @@ __device__ __forceinline__ void forward_write(const ForwardRows<DIM>& rows,
   }
 }
 
-template <class T, int DIM>
-__global__ void __launch_bounds__(kAttentionThreads, DIM == 4   ? 4
-                                                     : DIM == 8 ? 3
-                                                                : 2)
+// BIAS: whether any pair of the list has one.
+template <class T, int DIM, bool BIAS>
+__global__ void __launch_bounds__(kAttentionThreads, DIM <= 6    ? 4
+                                                     : DIM <= 12 ? 3
+                                                                 : 2)
     attention_forward_kernel(const AttentionForwardList list) {
   using Layout = AttentionLayout<DIM>;
   FUSIONKIT_SHARED(float, memory);
@@ -241,7 +255,8 @@ __global__ void __launch_bounds__(kAttentionThreads, DIM == 4   ? 4
     for (int first = 0; first < blocks; first += place.splits) {
       const int block = min(first + place.split, blocks - 1);
       const int limit = block == first + place.split ? at.keys : 0;
-      forward_block(rows, at, keys, values, tile_steps, block, base, limit, first_row, place);
+      forward_block<DIM, BIAS>(rows, at, keys, values, tile_steps / 4, block, base, limit,
+                               first_row, place);
     }
   }
   forward_merge(rows, place.splits);

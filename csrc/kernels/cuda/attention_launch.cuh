@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "attention_backward.cuh"
@@ -54,6 +56,11 @@ int launch_list(Kernel kernel, List& list, AttentionWork (&work)[N], int count, 
 template <class T, int DIM>
 constexpr bool kOnTensorCores = sizeof(T) == 2 && DIM >= 32;
 
+// Whether there are kernels of their own for lists without a bias: in narrow ones, its tests and
+// addresses would be a quarter of all instructions.
+template <int DIM>
+constexpr bool kWithoutBias = DIM <= 16;
+
 template <class T, int DIM>
 int launch_forward(const std::vector<AttentionForwardPair>& pairs, AttentionDropout dropout,
                    cudaStream_t stream) {
@@ -61,10 +68,12 @@ int launch_forward(const std::vector<AttentionForwardPair>& pairs, AttentionDrop
   AttentionWork work[kAttentionMaxPairs];
   const int count = static_cast<int>(pairs.size());
   size_t shared = 0;
+  bool bias = false;
   list.dropout = dropout;
   for (int i = 0; i < count; ++i) {
     const AttentionInputs& in = pairs[i].in;
     list.pair[i] = pairs[i];
+    bias = bias || in.bias.data != nullptr;
     work[i] = {in.num_keys, heads_of(in), divided_up(in.num_queries, kMmaRows), i,
                AttentionRole::kQueries};
     if constexpr (!kOnTensorCores<T, DIM>) {
@@ -80,7 +89,13 @@ int launch_forward(const std::vector<AttentionForwardPair>& pairs, AttentionDrop
     return launch_list(&attention_mma_forward_kernel<T, DIM>, list, work, count,
                        sizeof(uint32_t) * kMmaForwardWords<DIM>, stream);
   } else {
-    return launch_list(&attention_forward_kernel<T, DIM>, list, work, count, shared, stream);
+    if constexpr (kWithoutBias<DIM>) {
+      if (!bias) {
+        return launch_list(&attention_forward_kernel<T, DIM, false>, list, work, count, shared,
+                           stream);
+      }
+    }
+    return launch_list(&attention_forward_kernel<T, DIM, true>, list, work, count, shared, stream);
   }
 }
 
@@ -91,11 +106,13 @@ int launch_backward(const std::vector<AttentionBackwardPair>& pairs, AttentionDr
   AttentionWork work[2 * kAttentionMaxPairs];
   int count = 0;
   size_t shared = 0;
+  bool scores = false;
   list.dropout = dropout;
   for (int i = 0; i < static_cast<int>(pairs.size()); ++i) {
     const AttentionBackwardPair& pair = pairs[i];
     const AttentionInputs& in = pair.in;
     list.pair[i] = pair;
+    scores = scores || in.bias.data != nullptr || pair.scores != nullptr;
     // Four products a score for keys, three for rows.
     if (pair.query.data != nullptr || pair.scores != nullptr) {
       AttentionWork& rows = work[count++];
@@ -128,69 +145,63 @@ int launch_backward(const std::vector<AttentionBackwardPair>& pairs, AttentionDr
     return launch_list(&attention_mma_backward_kernel<T, DIM>, list, work, count,
                        sizeof(uint32_t) * kMmaBackwardWords<DIM>, stream);
   } else {
-    return launch_list(&attention_backward_kernel<T, DIM>, list, work, count, shared, stream);
+    if constexpr (kWithoutBias<DIM>) {
+      if (!scores) {
+        return launch_list(&attention_backward_kernel<T, DIM, false>, list, work, count, shared,
+                           stream);
+      }
+    }
+    return launch_list(&attention_backward_kernel<T, DIM, true>, list, work, count, shared, stream);
   }
 }
 
-// Launches for the pairs of each bucket of head dims in turn, `launch` for at most
-// kAttentionMaxPairs at once.
-template <class Pair, class Launch>
-int for_buckets(const std::vector<Pair>& pairs, const Launch& launch) {
-  for (int dim = 4; dim <= kAttentionMaxHeadDim; dim *= 2) {
-    std::vector<Pair> together;
-    for (size_t i = 0; i <= pairs.size(); ++i) {
-      if (together.size() == kAttentionMaxPairs || (i == pairs.size() && !together.empty())) {
-        const int error = launch(dim, together);
-        if (error != cudaSuccess) return error;
-        together.clear();
-      }
-      if (i == pairs.size()) break;
-      const int widest = std::max(pairs[i].in.head_dim, pairs[i].in.value_dim);
-      if (widest <= dim && (dim == 4 || widest > dim / 2)) together.push_back(pairs[i]);
+// Head dims that kernels are made for; a pair takes the next one that its wider dim fits into.
+using AttentionBuckets = std::integer_sequence<int, 4, 6, 8, 12, 16, 32, 64, kAttentionMaxHeadDim>;
+
+// Calls launch(std::integral_constant<int, DIM>(), pairs) with the pairs of one bucket, above
+// `below` and up to DIM, at most kAttentionMaxPairs at once.
+template <int DIM, class Pair, class Launch>
+int for_bucket(const std::vector<Pair>& pairs, int below, const Launch& launch) {
+  std::vector<Pair> together;
+  for (size_t i = 0; i <= pairs.size(); ++i) {
+    if (together.size() == kAttentionMaxPairs || (i == pairs.size() && !together.empty())) {
+      const int error = launch(std::integral_constant<int, DIM>(), together);
+      if (error != cudaSuccess) return error;
+      together.clear();
     }
+    if (i == pairs.size()) break;
+    const int widest = std::max(pairs[i].in.head_dim, pairs[i].in.value_dim);
+    if (widest > below && widest <= DIM) together.push_back(pairs[i]);
   }
   return cudaSuccess;
+}
+
+// The same for all buckets in turn, until one returns an error.
+template <int... DIMS, class Pair, class Launch>
+int for_buckets(std::integer_sequence<int, DIMS...>, const std::vector<Pair>& pairs,
+                const Launch& launch) {
+  int error = cudaSuccess, below = 0;
+  const auto one = [&](auto dim) {
+    if (error == cudaSuccess) error = for_bucket<decltype(dim)::value>(pairs, below, launch);
+    below = decltype(dim)::value;
+  };
+  (one(std::integral_constant<int, DIMS>()), ...);
+  return error;
 }
 
 template <class T>
 int forward_of_type(const std::vector<AttentionForwardPair>& pairs, AttentionDropout dropout,
                     cudaStream_t stream) {
-  return for_buckets(pairs, [&](int dim, const std::vector<AttentionForwardPair>& together) {
-    switch (dim) {
-      case 4:
-        return launch_forward<T, 4>(together, dropout, stream);
-      case 8:
-        return launch_forward<T, 8>(together, dropout, stream);
-      case 16:
-        return launch_forward<T, 16>(together, dropout, stream);
-      case 32:
-        return launch_forward<T, 32>(together, dropout, stream);
-      case 64:
-        return launch_forward<T, 64>(together, dropout, stream);
-      default:
-        return launch_forward<T, 128>(together, dropout, stream);
-    }
+  return for_buckets(AttentionBuckets(), pairs, [&](auto dim, const auto& together) {
+    return launch_forward<T, decltype(dim)::value>(together, dropout, stream);
   });
 }
 
 template <class T>
 int backward_of_type(const std::vector<AttentionBackwardPair>& pairs, AttentionDropout dropout,
                      cudaStream_t stream) {
-  return for_buckets(pairs, [&](int dim, const std::vector<AttentionBackwardPair>& together) {
-    switch (dim) {
-      case 4:
-        return launch_backward<T, 4>(together, dropout, stream);
-      case 8:
-        return launch_backward<T, 8>(together, dropout, stream);
-      case 16:
-        return launch_backward<T, 16>(together, dropout, stream);
-      case 32:
-        return launch_backward<T, 32>(together, dropout, stream);
-      case 64:
-        return launch_backward<T, 64>(together, dropout, stream);
-      default:
-        return launch_backward<T, 128>(together, dropout, stream);
-    }
+  return for_buckets(AttentionBuckets(), pairs, [&](auto dim, const auto& together) {
+    return launch_backward<T, decltype(dim)::value>(together, dropout, stream);
   });
 }
 

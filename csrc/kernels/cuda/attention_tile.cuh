@@ -16,17 +16,20 @@ constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 constexpr float kLowest = -3.402823466e38f;
 
-// Of head dims up to DIM: 4, 8, 16, 32, 64 or 128.
+// Of head dims up to DIM: 4, 6, 8, 12, 16, 32, 64 or 128. Dims are read four at a time; of 6 only
+// six are multiplied.
 template <int DIM>
 struct AttentionLayout {
   static constexpr int kLanes = DIM > 16 ? DIM / 16 : 1;
   static constexpr int kPart = DIM / kLanes;
-  static constexpr int kPieces = kPart / 4;
+  static constexpr int kPieces = (kPart + 3) / 4;
+  static constexpr int kRowPieces = kPieces * kLanes;
   // Floats between rows of a tile, so that eight threads that read four floats each, of as many
   // rows as they work on, meet no bank twice.
-  static constexpr int kStride = DIM == 4 || DIM == 128 ? DIM : DIM + 4 * kLanes;
+  static constexpr int kStride =
+      DIM == 4 || DIM == 12 || DIM == 128 ? DIM : 4 * kRowPieces + 4 * kLanes;
   // Steps of a tile: at most 48 KB for two tensors.
-  static constexpr int kSteps = DIM <= 8 ? 256 : DIM == 16 ? 128 : DIM <= 64 ? 64 : 32;
+  static constexpr int kSteps = DIM <= 8 ? 256 : DIM <= 16 ? 128 : DIM <= 64 ? 64 : 32;
 };
 
 __host__ __device__ __forceinline__ int attention_tile_steps(int steps, int most) {
@@ -101,7 +104,7 @@ __device__ __forceinline__ void load_part(const T* row, int size, bool vectors, 
     float piece[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (real) load_piece(row, 4 * (lane + w * Layout::kLanes), size, vectors, piece);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) part[4 * w + i] = piece[i] * factor;
+    for (int i = 0; i < 4 && 4 * w + i < Layout::kPart; ++i) part[4 * w + i] = piece[i] * factor;
   }
 }
 
@@ -111,18 +114,16 @@ __device__ __forceinline__ void store_part(T* row, int size, bool vectors, int l
   using Layout = AttentionLayout<DIM>;
 #pragma unroll
   for (int w = 0; w < Layout::kPieces; ++w) {
-    float piece[4];
+    float piece[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) piece[i] = part[4 * w + i] * factor;
+    for (int i = 0; i < 4 && 4 * w + i < Layout::kPart; ++i) piece[i] = part[4 * w + i] * factor;
     store_piece(row, 4 * (lane + w * Layout::kLanes), size, vectors, piece);
   }
 }
 
-// Where step j of a tile lies: blocks of four steps that different threads read at the same time
-// are neighbours.
-__device__ __forceinline__ int tile_row(int step, int tile_steps) {
-  return step % 4 * (tile_steps / 4) + step / 4;
-}
+// Where step 4 block + j of a tile lies, whose steps make `blocks` blocks of four: blocks that
+// different threads read at the same time are neighbours.
+__device__ __forceinline__ int tile_row(int block, int j, int blocks) { return j * blocks + block; }
 
 // Rows [first, first + count) of a head into shared memory, times `factor`, and zeros up to a whole
 // block of four; rows for which `live(row)` does not hold are zeros too, whatever is in them.
@@ -131,7 +132,7 @@ __device__ __forceinline__ void stage_rows(float* tile, int tile_steps, const T*
                                            const AttentionTensor& tensor, int size, int first,
                                            int count, float factor, Live live) {
   using Layout = AttentionLayout<DIM>;
-  constexpr int kPieces = DIM / 4;
+  constexpr int kPieces = Layout::kRowPieces;
   const int whole = (count + 3) / 4 * 4;
   for (int i = static_cast<int>(threadIdx.x); i < whole * kPieces; i += kAttentionThreads) {
     const int step = i / kPieces, at = 4 * (i % kPieces);
@@ -140,7 +141,7 @@ __device__ __forceinline__ void stage_rows(float* tile, int tile_steps, const T*
       const T* row = head + static_cast<int64_t>(first + step) * tensor.step_stride;
       load_piece(row, at, size, tensor.vectors, piece);
     }
-    float* to = tile + tile_row(step, tile_steps) * Layout::kStride + at;
+    float* to = tile + tile_row(step / 4, step % 4, tile_steps / 4) * Layout::kStride + at;
 #pragma unroll
     for (int k = 0; k < 4; ++k) piece[k] *= factor;
     fk::store4(to, piece);
@@ -157,7 +158,7 @@ __device__ __forceinline__ float dot_part(const float* part, const float* tile_r
     float piece[4];
     fk::load4(tile_row + 4 * (lane + w * Layout::kLanes), piece);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sum += part[4 * w + i] * piece[i];
+    for (int i = 0; i < 4 && 4 * w + i < Layout::kPart; ++i) sum += part[4 * w + i] * piece[i];
   }
   return sum;
 }
@@ -172,7 +173,7 @@ __device__ __forceinline__ void add_part(float* sums, float weight, const float*
     float piece[4];
     fk::load4(tile_row + 4 * (lane + w * Layout::kLanes), piece);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sums[4 * w + i] += weight * piece[i];
+    for (int i = 0; i < 4 && 4 * w + i < Layout::kPart; ++i) sums[4 * w + i] += weight * piece[i];
   }
 }
 

@@ -12,7 +12,10 @@ namespace fusionkit {
 namespace cuda {
 
 // Threads that fill a large device; rows are split until there are as many.
-constexpr int64_t kAttentionFill = 1 << 17;
+constexpr int64_t kAttentionFill = 1 << 16;
+// Ways to split a row from which on a block has so few rows that staging what they read, and
+// merging what they found, costs as much as the rest.
+constexpr int kAttentionCheapSplits = 8;
 
 enum class AttentionRole : int { kQueries, kKeys };
 
@@ -80,11 +83,15 @@ inline int64_t attention_spans(AttentionWork (&work)[N], int count, AttentionSpa
 }
 
 // log2 of the number of ways that the other side's steps are split for each row (or key): as many
-// as fill the device, at most `most`, and at least two blocks of four steps each. It depends on the
-// pair alone, so that a pair has the same bits in any list.
+// as fill the device, at most `most`, and at least two blocks of four steps each; beyond the cheap
+// ones only where most of the device would be idle. It depends on the pair alone, so that a pair
+// has the same bits in any list.
 inline int attention_split_shift(int64_t threads, int64_t steps, int most) {
+  const auto fill = [](int ways) {
+    return ways < kAttentionCheapSplits ? kAttentionFill : kAttentionFill / kAttentionCheapSplits;
+  };
   int shift = 0;
-  while ((2 << shift) <= most && threads << shift < kAttentionFill &&
+  while ((2 << shift) <= most && threads << shift < fill(1 << shift) &&
          (int64_t{8} << shift) < steps) {
     ++shift;
   }

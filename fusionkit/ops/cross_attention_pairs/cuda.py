@@ -28,8 +28,8 @@ def run_cuda(
 ) -> list[Tensor]:
     """Takes the checked arguments of `cross_attention_pairs`, as far as `pairs_reasons` is empty.
 
-    One launch forward and one backward, for up to 12 pairs whose wider head dim is in the same of
-    1..4, 5..8, 9..16, 17..32, 33..64 and 65..128; the others have launches of their own.
+    One launch forward and one backward, for up to 12 pairs whose wider head dims are padded, in
+    registers, to the same of 4, 6, 8, 12, 16, 32, 64 and 128; the others have their own launches.
     """
     return run_on_device(NAMESPACE, pairs, scale, dropout_p)
 
