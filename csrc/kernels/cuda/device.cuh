@@ -88,7 +88,6 @@ __device__ __forceinline__ void grid_barrier(unsigned* counter, unsigned arrival
   if (threadIdx.x == 0 && threadIdx.y == 0) {
     arrive(counter);
     while (static_cast<int>(arrived(counter) - arrivals) < 0) __nanosleep(32);
-    __threadfence();
   }
   __syncthreads();
 }

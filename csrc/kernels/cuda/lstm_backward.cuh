@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kLstmThreads, 1)
         const int after = lstm_time(piece.reverse, lengths[row], step + 1);
         return piece.grad_gates + (int64_t{place.first_row + row} * call.time + after) * 4 * hidden;
       };
-      lstm_collect(place, lengths, step + 1, 4 * hidden, shape.padded, vectors, gradients_after);
+      lstm_collect<4>(place, lengths, step + 1, hidden, shape.padded, vectors, gradients_after);
       __syncthreads();
     }
     for (int begin = 0; begin < place.rows; begin += shape.chunk) {

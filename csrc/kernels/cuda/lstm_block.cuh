@@ -144,23 +144,24 @@ __device__ inline int lstm_time(bool reverse, int length, int step) {
 }
 
 // Fills the vectors of rows with more than `least` steps with what other blocks have written, the
-// `width` numbers from source(row) on. Loads come before stores, so that they wait together.
-template <class Source>
+// `width` packs of N numbers from source(row) on, each a multiple of its size. Loads come before
+// stores, so that they wait together.
+template <int N, class Source>
 __device__ __forceinline__ void lstm_collect(const LstmPlace& place, const int* lengths, int least,
                                              int width, int padded, float* vectors,
                                              const Source& source) {
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = N == 4 ? 2 : 4;  // as registers allow
   const int rows_on = kLstmThreads / width, columns_on = kLstmThreads % width;
   int row = static_cast<int>(threadIdx.x) / width, column = static_cast<int>(threadIdx.x) % width;
   while (row < place.rows) {
-    float values[kAtOnce];
+    float values[kAtOnce][N];
     int targets[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       targets[i] = -1;
       if (row < place.rows && lengths[row] > least) {
-        values[i] = source(row)[column];
-        targets[i] = row * padded + column;
+        fk::load<N>(source(row) + N * column, values[i]);
+        targets[i] = row * padded + N * column;
       }
       row += rows_on;
       column += columns_on;
@@ -171,7 +172,12 @@ __device__ __forceinline__ void lstm_collect(const LstmPlace& place, const int* 
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      if (targets[i] >= 0) vectors[targets[i]] = values[i];
+      if (targets[i] < 0) continue;
+      if constexpr (N == 4) {
+        fk::store_shared4(vectors + targets[i], values[i]);
+      } else {
+        fk::store<N>(vectors + targets[i], values[i]);
+      }
     }
   }
 }
@@ -221,7 +227,7 @@ __device__ __forceinline__ void lstm_multiply_rows(const LstmShape& shape, const
     if (lengths[row] <= step) continue;
     float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     lstm_multiply(weights, vectors + row * shape.padded + own.depth, total);
-    fk::store4(sums + ((row - begin) * shape.lanes + own.lane) * 4, total);
+    fk::store_shared4(sums + ((row - begin) * shape.lanes + own.lane) * 4, total);
   }
 }
 

@@ -82,7 +82,12 @@ __global__ void __launch_bounds__(kLstmThreads, 1) lstm_forward_kernel(const Lst
         const int before = lstm_time(piece.reverse, lengths[row], step - 1);
         return piece.output + (int64_t{place.first_row + row} * call.time + before) * piece.columns;
       };
-      lstm_collect(place, lengths, step, hidden, shape.padded, vectors, h_before);
+      // A hidden size that four divides keeps every row of the output at a multiple of 16 bytes.
+      if (hidden % 4 == 0) {
+        lstm_collect<4>(place, lengths, step, hidden / 4, shape.padded, vectors, h_before);
+      } else {
+        lstm_collect<1>(place, lengths, step, hidden, shape.padded, vectors, h_before);
+      }
       __syncthreads();
     }
     for (int begin = 0; begin < place.rows; begin += shape.chunk) {

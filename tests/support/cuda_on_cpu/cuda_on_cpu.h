@@ -46,7 +46,6 @@ using std::min;
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 
-inline void __threadfence() {}
 inline void __syncthreads() { fk::emulated::machine.wait(fk::emulated::State::in_block); }
 inline void __nanosleep(unsigned) { fk::emulated::machine.wait(fk::emulated::State::spinning); }
 inline void __syncwarp() { fk::emulated::machine.wait_for_warp("__syncwarp", nullptr, nullptr); }
@@ -62,6 +61,10 @@ inline float reciprocal(float x) { return flushed(1.0f / flushed(x)); }
 inline void check_aligned(const void* pointer, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(pointer) % bytes == 0) return;
   emulated::fail("an access of " + std::to_string(bytes) + " bytes is not aligned");
+}
+inline void store_shared4(float* to, const float (&from)[4]) {
+  check_aligned(to, sizeof(from));
+  memcpy(to, from, sizeof(from));
 }
 
 namespace emulated {
