@@ -2,7 +2,9 @@
 
 Every operator has a `reference` backend in plain PyTorch that takes everything and defines what is
 right. Faster backends come first in the order of their priority; the first one that can take the
-inputs, and was not measured slower on such inputs (`fusionkit.ops.crossovers`), runs.
+inputs, and is not known to be slower on such inputs, runs: by measurement on CPUs
+(`fusionkit.ops.crossovers`), by estimates on GPUs (``cross_attention/cost.py`` and
+``length_aware_lstm/cuda_plan.py``).
 ``FUSIONKIT_BACKEND=NAME`` or ``with force_backend(NAME)`` chooses one by hand: a forced backend
 that cannot take the inputs raises instead of falling back, one that is merely slower there runs.
 """
@@ -10,10 +12,12 @@ that cannot take the inputs raises instead of falling back, one that is merely s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from fusionkit.errors import ConfigError, FusionKitError, UnknownNameError
 from fusionkit.ops.crossovers import crossover, has_crossover
@@ -36,9 +40,9 @@ class Backend:
         summary: one line for ``fusionkit list`` and `explain`, with the measurement behind the
             priority where there is one.
         unavailable: why it can never run in this process (empty where it can).
-        slower_reasons: takes the same arguments; what was measured against running here although it
-            can. Only asked where the backend can run and none is forced. Not for the reference,
-            which has to take what is left.
+        slower_reasons: takes the same arguments; what was measured, or is estimated and says so,
+            against running here although it can. Only asked where the backend can run and none is
+            forced. Not for the reference, which has to take what is left.
     """
 
     op: str
@@ -57,7 +61,7 @@ class Backend:
         return self.not_supported_reasons(*args, **kwargs)
 
     def refusals(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Why it is not chosen unless forced: it cannot run, or it was measured slower."""
+        """Why it is not chosen unless forced: it cannot run, or another one is faster."""
         reasons = self.reasons(*args, **kwargs)
         if reasons or self.slower_reasons is None:
             return reasons
@@ -160,7 +164,7 @@ def choose(op: str, *args: Any, **kwargs: Any) -> Backend:
 
 
 def explain(op: str, *args: Any, **kwargs: Any) -> str:
-    """One line a backend of the operator: chosen, or why not; and the measured crossover, if any.
+    """One line a backend of the operator: chosen, or why not; and any measurement behind it.
 
     Arguments as the operator's own.
 
@@ -182,5 +186,16 @@ def explain(op: str, *args: Any, **kwargs: Any) -> str:
             verdict = "; ".join(refusals) or "a backend of higher priority is chosen"
         lines.append(f"  {backend.name:<10} {verdict}  [{backend.summary}]")
     if has_crossover(op):
-        lines.append(f"  {'measured':<10} {crossover(op)}")
+        elsewhere = "on CPUs only; for other devices the choice is by priority and estimates"
+        found = crossover(op) if _on_cpu([args, kwargs]) else elsewhere
+        lines.append(f"  {'measured':<10} {found}")
     return "\n".join(lines)
+
+
+def _on_cpu(arguments: Any) -> bool:
+    """Whether all tensors among them are on the CPU."""
+    if isinstance(arguments, Tensor):
+        return arguments.is_cpu
+    if isinstance(arguments, Mapping):
+        return _on_cpu(list(arguments.values()))
+    return not isinstance(arguments, (list, tuple)) or all(map(_on_cpu, arguments))
