@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
-from fusionkit.ops.cross_attention.cuda import attention_reasons
+from fusionkit.ops.cross_attention.cuda import cuda_attention_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 
 from attention_checks import check_compiled, check_operators, check_tracing
@@ -83,12 +83,12 @@ def test_raw_backward_checks_its_inputs(change: dict[str, Any], message: str) ->
 
 def test_what_it_does_not_take() -> None:
     x = torch.ones(1, 2, 3, 129, dtype=torch.float64)
-    reasons = "; ".join(attention_reasons(x, x, x, bias=x, return_weights=True))
+    reasons = "; ".join(cuda_attention_reasons(x, x, x, bias=x, return_weights=True))
     for reason in ("query is torch.float64", "head dims 129", "bias is float64", "return_weights"):
         assert reason in reasons
     assert ("is on cpu" in reasons) == (not EMULATED)
     far = torch.empty(2, 1, 1, 4, device="meta").as_strided((2, 1, 1, 4), (2**31, 4, 4, 1))
-    reasons = "; ".join(attention_reasons(far, far, far))
+    reasons = "; ".join(cuda_attention_reasons(far, far, far))
     assert "a size or stride of query is above 2147483647" in reasons
 
 

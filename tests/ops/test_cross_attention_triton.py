@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fusionkit.ops.cross_attention.triton import attention_reasons
+from fusionkit.ops.cross_attention.triton import triton_attention_reasons
 from fusionkit.ops.triton_runtime import INTERPRETING
 
 from attention_cases import build
@@ -110,7 +110,7 @@ def test_compiled_in_one_graph() -> None:
 
 def test_what_it_does_not_take() -> None:
     x, wide = torch.ones(1, 1, 2, 3, dtype=torch.float64), torch.ones(1, 1, 2, 257)
-    reasons = "; ".join(attention_reasons(x, x, wide, bias=x, return_weights=True))
+    reasons = "; ".join(triton_attention_reasons(x, x, wide, bias=x, return_weights=True))
     for part in ("query is torch.float64", "3 and 257", "return_weights", "bias is float64"):
         assert part in reasons
     assert ("is on cpu" in reasons) == (not INTERPRETING)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fusionkit.ops import AttentionPair, backends, cuda_runtime, explain
+from fusionkit.ops.cross_attention import cost
 from fusionkit.ops.length_aware_lstm import cuda as lstm_cuda
 
 HALF = torch.float16
@@ -105,3 +106,19 @@ def test_a_device_that_the_kernels_were_not_built_for(monkeypatch: pytest.Monkey
     assert "has compute capability 8.6, and the kernels were built for 90" in explain(
         "gated_mask", x, [x]
     )
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_tf32_is_left_to_triton(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
+    monkeypatch.setattr(cost, "triton_absence", lambda: "")
+    wide, narrow = on_gpu(32, 8, 50, 64), on_gpu(32, 8, 50, 10)
+    assert chosen("cross_attention", wide, wide, wide) == "triton"
+    assert chosen("cross_attention", narrow, narrow, narrow) == "cuda"
+    assert "TF32 is asked for" in explain("cross_attention", wide, wide, wide)

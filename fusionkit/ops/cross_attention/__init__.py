@@ -16,13 +16,12 @@ from torch import Tensor
 
 from fusionkit.ops.arguments import is_autocasting
 from fusionkit.ops.backends import Backend, choose, register_backend
-from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
+from fusionkit.ops.cross_attention.cost import cuda_slower_reasons, gpu_slower_reasons
 from fusionkit.ops.cross_attention.cpu import cpu_reasons, cpu_slower_reasons, run_cpu
-from fusionkit.ops.cross_attention.cuda import attention_reasons as cuda_attention_reasons
-from fusionkit.ops.cross_attention.cuda import run_cuda
+from fusionkit.ops.cross_attention.cuda import cuda_attention_reasons, run_cuda
 from fusionkit.ops.cross_attention.reference import reference_reasons, run_reference
 from fusionkit.ops.cross_attention.sdpa import run_sdpa, sdpa_reasons
-from fusionkit.ops.cross_attention.triton import attention_reasons, run_triton
+from fusionkit.ops.cross_attention.triton import run_triton, triton_attention_reasons
 from fusionkit.ops.cross_attention.validate import check_arguments
 from fusionkit.ops.cuda_runtime import cuda_absence
 from fusionkit.ops.extension import absence
@@ -69,7 +68,7 @@ register_backend(
         op="cross_attention",
         name="triton",
         run=run_triton,
-        not_supported_reasons=attention_reasons,
+        not_supported_reasons=triton_attention_reasons,
         priority=30,
         summary="Triton kernels, one launch forward and two backward; not measured on a device yet",
         unavailable=triton_absence(),
@@ -85,7 +84,7 @@ register_backend(
         priority=40,
         summary="CUDA C++ kernels, one launch each way; not measured on a device yet",
         unavailable=cuda_absence(),
-        slower_reasons=gpu_slower_reasons,
+        slower_reasons=cuda_slower_reasons,
     )
 )
 

@@ -13,10 +13,13 @@ multiprocessors at 1.8 GHz; what is compared is their quotient.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fusionkit.ops.cross_attention.sdpa import sdpa_reasons
+from fusionkit.ops.triton_runtime import triton_absence
 
 # Floating-point operations, and exponentials, in a microsecond.
 _OUR_FLOPS = 200e6
@@ -71,6 +74,18 @@ def gpu_slower_reasons(
     if ours <= theirs:
         return []
     return [f"estimated, not measured: {ours:.1f} us forward, sdpa {theirs:.1f}"]
+
+
+def cuda_slower_reasons(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> list[str]:
+    """Why SDPA or Triton should be faster than the CUDA kernels, which know no TF32."""
+    reasons = gpu_slower_reasons(query, key, value, **options)
+    # Inside a compiled graph the setting cannot be read.
+    if reasons or query.dtype != torch.float32 or torch.compiler.is_compiling():
+        return reasons
+    wide = max(query.shape[3], value.shape[3]) >= _TENSOR_CORES_FROM
+    if wide and not triton_absence() and torch.backends.cuda.matmul.fp32_precision == "tf32":
+        return ["TF32 is asked for, and the Triton kernels multiply in it"]
+    return []
 
 
 def _whole(steps: int, tile: int) -> int:

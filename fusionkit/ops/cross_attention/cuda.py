@@ -33,7 +33,7 @@ def run_cuda(
     bias: Tensor | None = None,
     return_weights: bool = False,
 ) -> Tensor:
-    """Takes the checked arguments of `cross_attention`, as far as `attention_reasons` is empty.
+    """Takes checked arguments of `cross_attention`, as far as `cuda_attention_reasons` is empty.
 
     Half precision is computed in float32 and rounded once at the end; from head dim 17 on tensor
     cores multiply it, which take weights and gradients of scores in half precision, too.
@@ -45,7 +45,7 @@ def run_cuda(
     )
 
 
-def attention_reasons(
+def cuda_attention_reasons(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -31,7 +31,7 @@ def run_triton(
     bias: Tensor | None = None,
     return_weights: bool = False,
 ) -> Tensor:
-    """Takes the checked arguments of `cross_attention`, as far as `attention_reasons` is empty.
+    """Takes checked arguments of `cross_attention`, as far as `triton_attention_reasons` is empty.
 
     Half precision is multiplied as it is and summed in float32. float32 is multiplied as such,
     or as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` is "tf32".
@@ -41,7 +41,7 @@ def run_triton(
     )
 
 
-def attention_reasons(
+def triton_attention_reasons(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fusionkit.ops.cross_attention.cost import gpu_slower_reasons
-from fusionkit.ops.cross_attention.cuda import attention_reasons
+from fusionkit.ops.cross_attention.cuda import cuda_attention_reasons
 from fusionkit.ops.cross_attention_pairs.autograd import (
     BACKWARD_SCHEMA,
     FORWARD_SCHEMA,
@@ -38,7 +38,7 @@ def pairs_reasons(
     pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
 ) -> list[str]:
     """Why the kernels cannot take these pairs, given that they are installed."""
-    return reasons_of_each(pairs, dropout_p, attention_reasons) + unlike_reasons(pairs)
+    return reasons_of_each(pairs, dropout_p, cuda_attention_reasons) + unlike_reasons(pairs)
 
 
 def pairs_slower_reasons(

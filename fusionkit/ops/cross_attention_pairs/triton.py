@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fusionkit.ops.cross_attention.triton import attention_reasons
+from fusionkit.ops.cross_attention.triton import triton_attention_reasons
 from fusionkit.ops.cross_attention.triton_launch import KEY, QUERY, VALUE, Attention
 from fusionkit.ops.cross_attention.triton_launch import backward as launch_backward
 from fusionkit.ops.cross_attention.triton_launch import forward as launch_forward
@@ -42,7 +42,7 @@ def pairs_reasons(
     pairs: Sequence[AttentionPair], *, scale: float | None = None, dropout_p: float = 0.0
 ) -> list[str]:
     """Why the kernels cannot take these pairs, given that Triton is installed."""
-    reasons = reasons_of_each(pairs, dropout_p, attention_reasons) + unlike_reasons(pairs)
+    reasons = reasons_of_each(pairs, dropout_p, triton_attention_reasons) + unlike_reasons(pairs)
     if len(pairs) > MAX_PAIRS:
         reasons.append(f"{len(pairs)} pairs, the kernel takes up to {MAX_PAIRS}")
     return reasons
