@@ -20,10 +20,14 @@ inline int64_t divided_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 inline int64_t heads_of(const AttentionInputs& in) { return int64_t{in.batch} * in.heads; }
 
-// Bytes of shared memory for tiles of two tensors.
+// Bytes of shared memory for tiles of two tensors, and four more numbers a step at most.
 template <int DIM>
 size_t attention_shared(int steps, int numbers_per_step) {
   using Layout = AttentionLayout<DIM>;
+  static_assert(sizeof(float) * Layout::kSteps * (2 * Layout::kStride + 4) <= fk::kMostShared &&
+                    sizeof(uint32_t) * kMmaForwardWords<DIM> <= fk::kMostShared &&
+                    sizeof(uint32_t) * kMmaBackwardWords<DIM> <= fk::kMostShared,
+                "the whole tiles");
   return sizeof(float) * static_cast<size_t>(attention_tile_steps(steps, Layout::kSteps)) *
          static_cast<size_t>(2 * Layout::kStride + numbers_per_step);
 }

@@ -15,6 +15,10 @@ namespace fk {
 
 constexpr int kWarpSize = 32;
 
+// Bytes of shared memory that a block may have on every device of compute capability 8.0 or later;
+// 8.6, 8.9 and 12.0 have no more.
+constexpr size_t kMostShared = 99 * 1024;
+
 // Place of the thread in its warp.
 __device__ __forceinline__ int lane() {
   return static_cast<int>((threadIdx.x + blockDim.x * threadIdx.y) % kWarpSize);

@@ -14,6 +14,8 @@
 
 namespace fusionkit::cuda {
 
+static_assert(kLstmSharedBytes <= fk::kMostShared, "what a block may have");
+
 struct LstmShape {
   int splits;  // threads that share the sums of a group
   int groups;
