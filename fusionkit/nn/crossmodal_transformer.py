@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fusionkit.errors import ConfigError
 from fusionkit.nn.dropout import Dropout, dropout_seed
-from fusionkit.nn.positions import Positions, positions_for
+from fusionkit.nn.positions import Positions, Tables, positions_for
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs
 
 Heads = tuple[Tensor, Tensor, Tensor]
@@ -213,10 +213,10 @@ class TransformerEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(size)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Scale, positions and dropout on (B, T, size)."""
+    def embed(self, x: Tensor, tables: Tables | None = None) -> Tensor:
+        """Scale, positions and dropout on (B, T, size); ``tables`` as in `positions_for`."""
         if self.positions is not None:
-            x = math.sqrt(x.shape[-1]) * x + positions_for(x, self.positions)
+            x = math.sqrt(x.shape[-1]) * x + positions_for(x, self.positions, tables)
         output: Tensor = self.embed_dropout(x)
         return output
 
@@ -249,9 +249,10 @@ def run_transformers(
     Returns:
         One (B, T, size) for each.
     """
-    states = [encoder.embed(reading.x) for encoder, reading in zip(encoders, readings)]
+    tables: Tables = {}
+    states = [encoder.embed(reading.x, tables) for encoder, reading in zip(encoders, readings)]
     sources, values = (
-        [None if x is None else encoder.embed(x) for encoder, x in zip(encoders, which)]
+        [None if x is None else encoder.embed(x, tables) for encoder, x in zip(encoders, which)]
         for which in ([r.source for r in readings], [r.values for r in readings])
     )
     for depth in range(max(len(encoder.layers) for encoder in encoders)):

@@ -29,18 +29,28 @@ def sinusoidal_table(steps: int, size: int, *, device: torch.device | str | None
     return torch.nn.functional.pad(table, (0, size - 2 * half))
 
 
-def positions_for(x: Tensor, how: Positions = "step") -> Tensor:
+Tables = dict[tuple[int, int, torch.dtype], Tensor]
+"""Codes by steps, size and dtype, for sequences on one device."""
+
+
+def positions_for(x: Tensor, how: Positions = "step", tables: Tables | None = None) -> Tensor:
     """The codes to add to the sequences x (B, T, size), in its dtype.
 
     Args:
         how: ``step``: step t has position t + 1. ``released``: the same, but a step whose channel 0
             is exactly 0 gets no position (zeros). The released MulT hands that channel to a code
             that expects word numbers and takes 0 for padding.
+        tables: those that were made before, for sequences of the same sizes; new ones are added.
 
     Returns:
         (T, size), or (B, T, size) for ``released``.
     """
-    table = sinusoidal_table(x.shape[1], x.shape[2], device=x.device).to(x.dtype)
+    tables = {} if tables is None else tables
+    _, steps, size = x.shape
+    like = (steps, size, x.dtype)
+    if like not in tables:
+        tables[like] = sinusoidal_table(steps, size, device=x.device).to(x.dtype)
+    table = tables[like]
     if how == "step":
         return table
     return torch.where((x[..., :1] != 0), table, table.new_zeros(()))
