@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkit.bench.cases.gated_mask import plain_mask
 from fusionkit.ops.backends import Backend, force_backend, temporary_backends
+from fusionkit.ops.length_aware_lstm.torch_calls import run_dense
 from fusionkit.ops.lengths import within
 
 _NAME = "plain"
@@ -118,14 +118,13 @@ def _padded_lstm(
     cell: str = "lstm",
     need_state: bool = False,
 ) -> tuple[Tensor, Any]:
-    slots = num_layers * (2 if bidirectional else 1)
-    start = input.new_zeros(slots, input.shape[0], weights[1].shape[1])
-    flags = (True, num_layers, dropout_p, training, bidirectional, True)
-    if cell == "lstm":
-        output, h, c = torch.lstm(input, (start, start), list(weights), *flags)
-        return output, ((h, c) if need_state else None)
-    output, h = torch.gru(input, start, list(weights), *flags)
-    return output, (h if need_state else None)
+    output, state = run_dense(
+        input, weights, num_layers=num_layers, bidirectional=bidirectional, dropout_p=dropout_p,
+        training=training, cell=cell,
+    )  # fmt: skip
+    if not need_state:
+        return output, None
+    return output, (tuple(state) if cell == "lstm" else state[0])
 
 
 def _takes_all(*args: object, **kwargs: object) -> list[str]:

@@ -39,15 +39,37 @@ class LengthAwareRNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.cell, self.dropout = bidirectional, cell, dropout
-        torch_class: Any = nn.LSTM if cell == "lstm" else nn.GRU
-        template = torch_class(
-            input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
-        )
+        template = self._torch_module()
         self._names = list(dict(template.named_parameters()))
         for name, parameter in template.named_parameters():
             self.register_parameter(name, parameter)
+
+    def _torch_module(self, device: str | None = None) -> Any:
+        torch_class: Any = nn.LSTM if self.cell == "lstm" else nn.GRU
+        return torch_class(
+            self.input_size, self.hidden_size, self.num_layers,
+            batch_first=True, bidirectional=self.bidirectional, device=device,
+        )  # fmt: skip
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LengthAwareRNN:
+        """What ``to`` and ``cuda`` call; it also puts the weights into one buffer for cuDNN.
+
+        Of weights that lie apart cuDNN makes a copy at every call.
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        weights = [self._parameters.get(name) for name in self._names]
+        if any(weight is None or not weight.is_cuda for weight in weights):
+            return self
+        # Those that are together stay where they are: a captured graph holds their addresses.
+        if len({weight.untyped_storage()._cdata for weight in weights if weight is not None}) > 1:
+            # torch's module knows the layout, and when it may be; the parameters stay the same.
+            theirs = self._torch_module("meta")
+            for name, weight in zip(self._names, weights):
+                setattr(theirs, name, weight)
+            theirs.flatten_parameters()
+        return self
 
     @property
     def output_size(self) -> int:

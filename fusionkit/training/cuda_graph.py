@@ -3,14 +3,14 @@
 A CUDA graph starts the whole step (noise, forward, loss, backward, clipping, optimizer) at once, in
 place of many short kernels one by one. It holds addresses and shapes: batches are copied into
 static buffers of few padded lengths, and every shape has a graph of its own. What a graph holds is
-`main_step`, the code of the uncaptured loop. The learning rate is set from outside; losses are read
-at the end of an epoch.
+`main_step`, the code of the uncaptured loop. What a schedule changes is set from outside; losses
+are read at the end of an epoch.
 
 Against the uncaptured loop: without dropout and noise the results are the same up to rounding
-(padded lengths, and the optimizers' capturable forms, order their sums in another way; the rate is
-rounded to float32, and in ``64-true`` Adam's bias correction, too). With dropout or
-``train.input_noise`` the masks and the noise are other ones: they are drawn for the padded shapes.
-Every replay draws anew, from torch's generator of the device.
+(padded lengths, and the optimizers' capturable forms, order their sums in another way; what a
+schedule changes is rounded to float32, and in ``64-true`` Adam's bias correction, too). With
+dropout or ``train.input_noise`` the masks and the noise are other ones: they are drawn for the
+padded shapes. Every replay draws anew, from torch's generator of the device.
 
 Not run so far: everything that needs a GPU, that is `capture_step`, the side stream, and the
 optimizers with ``capturable`` or ``fused``. Tests run the rest on the CPU with a direct call in
@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,8 +35,9 @@ from fusionkit.errors import ConfigError
 from fusionkit.registry.method import Method
 from fusionkit.training.auxiliary import Auxiliary
 from fusionkit.training.config import TrainConfig
+from fusionkit.training.device_rates import DeviceRates
 from fusionkit.training.epoch import Trainer, main_step, noisy, not_finite
-from fusionkit.training.objective import Schedule
+from fusionkit.training.objective import Schedule, cycles_momentum
 from fusionkit.training.settings import Settings
 
 WARM_UP = 3
@@ -93,6 +93,12 @@ def check_cuda_graph(
             f"--cuda-graph: a graph is one whole step, train.accumulate={train.accumulate} has "
             "several batches in one; set train.accumulate=1 and a larger train.batch_size"
         )
+    if train.optimizer == "sgd" and cycles_momentum(train):
+        raise ConfigError(
+            f"--cuda-graph: train.scheduler={train.scheduler} changes the momentum at every step, "
+            "and a graph of train.optimizer=sgd would repeat one; set train.optimizer=adamw or "
+            f"train.scheduler=cosine, or {_LEAVE}"
+        )
     auxiliary = list(Auxiliary(method, model).objectives)
     if auxiliary:
         raise ConfigError(
@@ -139,46 +145,22 @@ def _ignores_padding(model: nn.Module, store: SequenceStore) -> bool:
     return torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
 
 
-class DeviceRates:
-    """The rates of an optimizer's groups as tensors on the device, for as long as a step takes.
-
-    In between, the groups have their numbers: schedules and checkpoints know no graph.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        self.groups = optimizer.param_groups
-        self.rates = [torch.zeros((), device=device) for _ in self.groups]
-
-    def load(self) -> None:
-        """Copy the numbers, without waiting for the device."""
-        for rate, group in zip(self.rates, self.groups):
-            rate.fill_(group["lr"])
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The groups have the tensors."""
-        numbers = [group["lr"] for group in self.groups]
-        for group, rate in zip(self.groups, self.rates):
-            group["lr"] = rate
-        try:
-            yield
-        finally:
-            for group, number in zip(self.groups, numbers):
-                group["lr"] = number
-
-
-def capture_step(step: Callable[[], Tensor], pool: Any) -> tuple[Callable[[], None], Tensor]:
+def capture_step(
+    step: Callable[[], Tensor], pool: Any, stream: Any
+) -> tuple[Callable[[], None], Tensor]:
     """Record a step without running it.
 
     Args:
         step: returns the loss. pool: memory that all graphs share; each leaves nothing in it but
-            its loss, which is copied before another one runs.
+            its loss, which is copied before another one runs. stream: of the device that the step
+            is on; the same for all graphs of the pool.
 
     Returns:
         What runs it, and the loss that running it writes.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # A graph waits for the current device, and takes its generator.
+    with torch.cuda.device(stream.device), torch.cuda.graph(graph, pool=pool, stream=stream):
         loss = step()
     return graph.replay, loss
 
@@ -203,10 +185,13 @@ class GraphedSteps:
     def __init__(self, trainer: Trainer, config: TrainConfig, longest: Mapping[str, int]) -> None:
         self.trainer, self.config, self.longest = trainer, config, longest
         self.device: torch.device = trainer.fabric.device
-        self.rates = DeviceRates(trainer.optimizer.optimizer, self.device)
+        self.rates = DeviceRates(
+            trainer.optimizer.optimizer, self.device, betas=cycles_momentum(config)
+        )
         self.shapes: dict[tuple[int, ...], _Shape] = {}
         on_cuda = self.device.type == "cuda"
-        # Uncaptured steps have a stream of their own, as torch asks of those before a capture.
+        # Torch asks for one stream, not the current one, of the steps before a capture, and for one
+        # of all captures that share memory; gradients are added up on the first one they had.
         self.stream: Any = torch.cuda.Stream(self.device) if on_cuda else None  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle() if on_cuda else None
 
@@ -250,7 +235,7 @@ class GraphedSteps:
 
     def _captured(self, batch: MultimodalBatch) -> tuple[Callable[[], None], Tensor]:
         try:
-            return capture_step(lambda: self._step(batch), self.pool)
+            return capture_step(lambda: self._step(batch), self.pool, self.stream)
         except RuntimeError as error:
             # Ending a broken capture raises as well, and hides what broke it.
             reason = str(error.__context__ or error).strip().partition("\n")[0]
@@ -295,6 +280,13 @@ def _fill(static: MultimodalBatch, batch: MultimodalBatch) -> None:
         (static.context, batch.context),
     ):
         for name, x in new.items():
-            into[name].copy_(x, non_blocking=True)
+            _copy(into[name], x)
     if static.targets is not None and batch.targets is not None:
-        static.targets.copy_(batch.targets, non_blocking=True)
+        _copy(static.targets, batch.targets)
+
+
+def _copy(into: Tensor, x: Tensor) -> None:
+    # From other memory of the host, the host would wait until the device has come to the copy.
+    if into.is_cuda and x.is_cpu:
+        x = x.pin_memory()
+    into.copy_(x, non_blocking=True)

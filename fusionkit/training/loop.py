@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,11 @@ def _advance(
         best_value=value if better else best,
         stopped=config.patience is not None and waited >= config.patience,
     )
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Where pinned memory and new streams are for a CUDA device; otherwise they are for cuda:0."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def make_fabric(device: str, precision: str, loggers: Sequence[Any], callbacks: Any) -> Fabric:

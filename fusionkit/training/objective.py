@@ -89,17 +89,29 @@ def build_optimizer(
     Args:
         parameters: to train, or groups of them as `torch.optim.Optimizer` takes; the rates of the
             configuration are for what a group leaves open.
-        capturable: its steps can be part of a CUDA graph, with rates in tensors.
+        capturable: its steps can be part of a CUDA graph, with rates in tensors; Adam's with the
+            first beta in one, too, where the schedule changes it.
     """
     rate, decay = config.learning_rate, config.weight_decay
+    # Adam's forms that take many parameters at a time have betas as numbers only.
+    foreach = False if capturable and cycles_momentum(config) else None
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, capturable=capturable)
+        return torch.optim.AdamW(
+            parameters, lr=rate, weight_decay=decay, capturable=capturable, foreach=foreach
+        )
     if config.optimizer == "sgd":
         # Of torch's kinds of SGD only the fused one reads a rate on the device.
         return torch.optim.SGD(
             parameters, lr=rate, weight_decay=decay, momentum=0.9, fused=capturable or None
         )
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, capturable=capturable)
+    return torch.optim.Adam(
+        parameters, lr=rate, weight_decay=decay, capturable=capturable, foreach=foreach
+    )
+
+
+def cycles_momentum(config: TrainConfig) -> bool:
+    """Whether the schedule changes Adam's first beta, or the momentum of SGD, at every step."""
+    return config.scheduler == "onecycle"
 
 
 class Schedule:

@@ -25,7 +25,7 @@ from fusionkit.registry import Method, registry
 from fusionkit.training.checkpoint import has_checkpoint, load_checkpoint, load_weights
 from fusionkit.training.config import TrainConfig
 from fusionkit.training.cuda_graph import check_cuda_graph
-from fusionkit.training.loop import fit, make_fabric
+from fusionkit.training.loop import as_current, fit, make_fabric
 from fusionkit.training.objective import TaskLoss
 from fusionkit.training.result import RunResult
 from fusionkit.training.run_folder import RunFolder, default_path
@@ -109,19 +109,20 @@ def _run(
         return {"loss": loss(outputs, targets).item(), **compute(outputs, targets)}
 
     fabric.call("on_run_start", dataset=dataset, folder=folder.path, work=work)
-    progress = fit(
-        model,
-        work.method,
-        dataset,
-        train,
-        fabric=fabric,
-        folder=folder.path,
-        checkpoints=folder.checkpoints,
-        seed=work.seed,
-        validate=validate,
-        higher_is_better=work.metrics.higher_is_better,
-        resume=resume,
-    )
+    with as_current(fabric.device):
+        progress = fit(
+            model,
+            work.method,
+            dataset,
+            train,
+            fabric=fabric,
+            folder=folder.path,
+            checkpoints=folder.checkpoints,
+            seed=work.seed,
+            validate=validate,
+            higher_is_better=work.metrics.higher_is_better,
+            resume=resume,
+        )
     load_weights(model, load_checkpoint(folder.checkpoints, "best")[0], folder.checkpoints)
     scores = {}
     for split in ("validation", "test"):

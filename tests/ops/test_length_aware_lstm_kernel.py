@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -218,6 +219,26 @@ def test_second_derivatives(extension: ModuleType) -> None:
             found.append(torch.autograd.grad(penalty, [inputs.x, *weights]))
     for a, b in zip(*found):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+def test_second_derivatives_leave_cudnn_out(
+    extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has none for recurrent networks."""
+    enabled = []
+    module = importlib.import_module("fusionkit.ops.length_aware_lstm.autograd")
+    reference = module.run_reference
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        enabled.append(torch.backends.cudnn.enabled)
+        return reference(*args, **options)
+
+    monkeypatch.setattr(module, "run_reference", recorded)
+    group = Group()
+    with force_backend("cpu"):
+        torch.autograd.grad(group.together()[0].sum(), group.inputs[0], create_graph=True)
+    assert len(enabled) == 3 and not any(enabled)
+    assert torch.backends.cudnn.enabled
 
 
 def test_levels_agree(extension: ModuleType, restore: None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_leaves
 
 import fusionkit as fk
 from fusionkit.data.dataset import MultimodalDataset
@@ -19,35 +21,50 @@ from fusionkit.nn.dropout import dropout_seed
 from fusionkit.registry import Method, registry
 from fusionkit.training import cuda_graph
 from fusionkit.training.config import TrainConfig
-from fusionkit.training.cuda_graph import DeviceRates, bucket, check_cuda_graph, longest_steps
+from fusionkit.training.cuda_graph import bucket, check_cuda_graph, longest_steps
 from fusionkit.training.settings import Settings, build_config
 
 from graphed_runs import QUIET, losses, train
 
 
 class Direct:
-    """In place of a capture: a replay runs the step."""
+    """In place of a capture: a replay runs the step, and reads no number that is new to it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.captures = self.replays = 0
+        self.seen: list[Any] = []
         monkeypatch.setattr(cuda_graph, "capture_step", self.capture)
         monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
         monkeypatch.setattr("fusionkit.training.run.check_cuda_graph", lambda *arguments: None)
 
-    def capture(self, step: Callable[[], Tensor], pool: Any) -> tuple[Callable[[], None], Tensor]:
+    def capture(
+        self, step: Callable[[], Tensor], pool: Any, stream: Any
+    ) -> tuple[Callable[[], None], Tensor]:
         self.captures += 1
         written = torch.zeros(())
+        captured: list[Any] = []
 
         def replay() -> None:
             self.replays += 1
+            self.seen.clear()
             written.copy_(step())
+            captured[:] = captured or self.seen
+            assert self.seen and captured == self.seen, "a graph would keep the first numbers"
 
         return replay, written
 
+    def look(self, optimizer: torch.optim.Optimizer, *rest: Any) -> None:
+        """Note the numbers that a step finds in the groups."""
+        options = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        self.seen += [x for x in tree_leaves(options) if not isinstance(x, Tensor)]
+
 
 @pytest.fixture
-def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
-    return Direct(monkeypatch)
+def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[Direct]:
+    found = Direct(monkeypatch)
+    hook = register_optimizer_step_pre_hook(found.look)
+    yield found
+    hook.remove()
 
 
 def test_buckets_are_few_and_fit() -> None:
@@ -118,27 +135,12 @@ def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path, direct: Direct) -
 def test_a_step_that_cannot_be_captured_is_one_error(
     tmp_path: Path, direct: Direct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(step: object, pool: object) -> None:
+    def broken(step: object, pool: object, stream: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nlong trace")
 
     monkeypatch.setattr(cuda_graph, "capture_step", broken)
     with pytest.raises(ConfigError, match=r"not permitted when stream is capturing; leave --cuda"):
         train(tmp_path / "run", cuda_graph=True)
-
-
-def test_rates_are_tensors_during_a_step_alone() -> None:
-    groups = [{"params": [torch.zeros(1)], "lr": 0.5}, {"params": [torch.zeros(1)], "lr": 0.25}]
-    optimizer = torch.optim.SGD(groups)
-    rates = DeviceRates(optimizer, torch.device("cpu"))
-    rates.load()
-    with pytest.raises(ZeroDivisionError), rates.in_place():
-        assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
-        assert all(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
-        raise ZeroDivisionError
-    assert [type(group["lr"]) for group in optimizer.param_groups] == [float, float]
-    optimizer.param_groups[0]["lr"] = 0.125
-    rates.load()
-    assert rates.rates[0].item() == 0.125
 
 
 def check(
@@ -166,6 +168,10 @@ def check(
         (r"--cuda-graph needs a CUDA device, and the run is on cpu", {"device": "cpu"}),
         (r"train\.precision=16-mixed", {"train": {"precision": "16-mixed"}}),
         (r"train\.accumulate=4", {"train": {"accumulate": 4}}),
+        (
+            r"train\.scheduler=onecycle changes the momentum .* set train\.optimizer=adamw or",
+            {"train": {"optimizer": "sgd", "scheduler": "onecycle"}},
+        ),
         (r"mmmie has several optimizers", {"method": "mmmie", "model": {"num_heads": 1}}),
         (r"mmlatch with lengths=padded", {"method": "mmlatch", "model": {"lengths": "padded"}}),
         (
@@ -203,6 +209,8 @@ def test_what_can_be_captured_is_not_refused() -> None:
         check(method, model, data=data)
     check("mmlatch", {"mask_dropout_at_eval": True})
     check("late_fusion", train={"precision": "bf16-mixed", "clip_norm": 1.0, "optimizer": "sgd"})
+    for optimizer, scheduler in (("sgd", "cosine"), ("adam", "onecycle"), ("adamw", "onecycle")):
+        check("late_fusion", train={"optimizer": optimizer, "scheduler": scheduler})
     assert longest_steps(data.train) == dict.fromkeys(data.spec.modalities, 9)
 
 

@@ -47,7 +47,9 @@ class LSTMLayer(torch.autograd.Function):
         outputs, steps = saved[count + 4 * strands : -strands], saved[-strands:]
         needed = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            found = _differentiable(grads, inputs, lengths, weights, needed, ctx.bidirectional)
+            # The recurrent networks of cuDNN have no second derivatives.
+            with torch.backends.cudnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+                found = _differentiable(grads, inputs, lengths, weights, needed, ctx.bidirectional)
             return (None, None, None, None, *found)
         grad_outputs = [
             torch.zeros_like(output) if grad is None else grad

@@ -95,7 +95,7 @@ def _backward(
                     grad.addmm_(*other)
                 results.append(grad.view(x.shape))
         if needs_weights:
-            rows = [_without_padding(x, lengths).flatten(0, 1) for x in inputs]
+            rows = [x.flatten(0, 1) for x in _without_padding(inputs, lengths)]
             for strand in range(strands):
                 transposed = gates[strand].t()
                 bias = gates[strand].sum(0)
@@ -114,12 +114,13 @@ def _without_autocast(like: Tensor) -> torch.autocast | nullcontext[None]:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
+def _without_padding(inputs: list[Tensor], lengths: Tensor | None) -> list[Tensor]:
     """Zeros on padding: a NaN there would be in the sum over all steps, even times 0."""
     if lengths is None:
-        return x
-    time = torch.arange(x.shape[1], device=x.device)
-    return x.masked_fill((time >= lengths.unsqueeze(1)).unsqueeze(2), 0.0)
+        return inputs
+    time = torch.arange(inputs[0].shape[1], device=lengths.device)
+    padded = (time >= lengths.unsqueeze(1)).unsqueeze(2)
+    return [x.masked_fill(padded, 0.0) for x in inputs]
 
 
 def _fake_steps(

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionkit.ops.length_aware_lstm.torch_calls import run_dense
+
 
 def run_flip(
     input: Tensor,  # (B, T, D), B and T >= 1
@@ -30,9 +32,10 @@ def run_flip(
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor] | None]:
     """Takes the checked arguments of `length_aware_lstm`, as far as `flip_reasons` is empty."""
     if lengths is None or (not need_state and _all_full(lengths, input.shape[1])):
-        output, state = _dense(
-            cell, input, list(weights), num_layers, dropout_p, training, bidirectional
-        )
+        output, state = run_dense(
+            input, weights, num_layers=num_layers, bidirectional=bidirectional,
+            dropout_p=dropout_p, training=training, cell=cell,
+        )  # fmt: skip
         if not need_state:
             return output, None
         return output, ((state[0], state[1]) if cell == "lstm" else state[0])
@@ -52,9 +55,8 @@ def run_flip(
         outputs = []
         for direction in range(directions):
             first = 4 * (layer * directions + direction)
-            own = list(weights[first : first + 4])
             ordered = _reorder(x, order) if direction else x
-            output, _ = _dense(cell, ordered, own, 1, 0.0, False, False)
+            output, _ = run_dense(ordered, weights[first : first + 4], cell=cell)
             if need_state:
                 hidden.append(output[samples, last])
             outputs.append(_reorder(output, order) if direction else output)
@@ -88,29 +90,6 @@ def _all_full(lengths: Tensor, steps: int) -> bool:
     if lengths.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return int(lengths.min()) == steps
-
-
-def _dense(
-    cell: str,
-    x: Tensor,  # (B, T, D)
-    weights: list[Tensor],
-    num_layers: int,
-    dropout_p: float,
-    training: bool,
-    bidirectional: bool,
-) -> tuple[Tensor, list[Tensor]]:
-    """Output (B, T, H * directions) and final states over all T steps, padding included."""
-    slots = num_layers * (2 if bidirectional else 1)
-    start = x.new_zeros(slots, x.shape[0], weights[1].shape[1])
-    if cell == "lstm":
-        output, h, c = torch.lstm(
-            x, (start, start), weights, True, num_layers, dropout_p, training, bidirectional, True
-        )
-        return output, [h, c]
-    output, h = torch.gru(
-        x, start, weights, True, num_layers, dropout_p, training, bidirectional, True
-    )
-    return output, [h]
 
 
 def _reversal(lengths: Tensor, steps: int) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from fusionkit.ops.length_aware_lstm.torch_calls import run_packed
+
 State = Tensor | tuple[Tensor, Tensor]
 
 
@@ -33,11 +35,10 @@ def run_reference(
     packed = pack_padded_sequence(
         input, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
     )
-    slots = num_layers * (2 if bidirectional else 1)
-    start = input.new_zeros(slots, batch, weights[1].shape[1])
-    data, state = _run_cell(
-        packed, start, list(weights), num_layers, dropout_p, training, bidirectional, cell
-    )
+    data, state = run_packed(
+        packed.data, packed.batch_sizes, batch, weights, num_layers=num_layers,
+        bidirectional=bidirectional, dropout_p=dropout_p, training=training, cell=cell,
+    )  # fmt: skip
     output, _ = pad_packed_sequence(
         PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
         batch_first=True,
@@ -50,30 +51,6 @@ def run_reference(
     assert order is not None
     hidden = [h.index_select(1, order).masked_fill(no_steps, 0.0) for h in state]
     return output, ((hidden[0], hidden[1]) if cell == "lstm" else hidden[0])
-
-
-def _run_cell(
-    packed: PackedSequence,
-    start: Tensor,
-    weights: list[Tensor],
-    num_layers: int,
-    dropout_p: float,
-    training: bool,
-    bidirectional: bool,
-    cell: str,
-) -> tuple[Tensor, list[Tensor]]:
-    """Outputs of the packed steps, and the final states in the order of the packed rows."""
-    if cell == "lstm":
-        data, h, c = torch.lstm(
-            packed.data, packed.batch_sizes, (start, start), weights, True,
-            num_layers, dropout_p, training, bidirectional,
-        )  # fmt: skip
-        return data, [h, c]
-    data, h = torch.gru(
-        packed.data, packed.batch_sizes, start, weights, True,
-        num_layers, dropout_p, training, bidirectional,
-    )  # fmt: skip
-    return data, [h]
 
 
 def reference_reasons(*args: object, **kwargs: object) -> list[str]:
