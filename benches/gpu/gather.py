@@ -19,18 +19,24 @@ from fusionkit.bench.summary import summarize_classes
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of the script. Args: limit, seconds: allowed, and taken. code: its exit status."""
+    """One phase of the script.
+
+    Args:
+        code: its exit status. seconds, limit: taken, and allowed. note: what it left out, and why.
+    """
 
     name: str
     code: int
     seconds: float
     limit: float
+    note: str = ""
 
     def in_words(self) -> str:
         """One line; 124 and 137 are what `timeout` gives."""
         late = self.code in (124, 137)
         how = "its time was over" if late else f"exit code {self.code}" if self.code else "done"
-        return f"{self.name}: {how}, {self.seconds:.0f} of at most {self.limit:.0f} s"
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.name}: {how}, {self.seconds:.0f} of at most {self.limit:.0f} s{note}"
 
 
 @dataclass
@@ -104,7 +110,10 @@ def _phases(file: Path) -> list[Phase]:
     if not file.exists():
         return []
     rows = [line.split("\t") for line in file.read_text().splitlines()]
-    return [Phase(name, int(code), float(took), float(limit)) for name, code, took, limit in rows]
+    return [
+        Phase(name, int(code), float(took), float(limit), note)
+        for name, code, took, limit, note in rows
+    ]
 
 
 def _read(file: Path, missing: Any) -> Any:

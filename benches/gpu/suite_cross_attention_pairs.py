@@ -8,12 +8,11 @@ from itertools import permutations
 from operator import add
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benches.gpu.contenders import Function, compiled, contender, ours
 from benches.gpu.setting import SHORT_NAMES, Setting, bound_of_others, in_dtype, our_bound
-from benches.gpu.torch_attention import mask_of, three
+from benches.gpu.torch_attention import SDPA_BACKENDS, mask_of, sdpa, three
 from fusionkit.bench.case import BOTH, FORWARD, FULL, PARTIAL, Case, Inputs, Suite, Work
 from fusionkit.bench.cases.plain_attention import (
     attention_results,
@@ -58,7 +57,12 @@ def _case(
         inputs=partial(_inputs, steps, batch, head_dim, dtype, lengths, setting.device),
         reference=_reference,
         contenders=(
-            contender(SIX_SDPA, _six_sdpa),
+            contender(SIX_SDPA, sdpa(None, _SIX)),
+            *(
+                [contender(f"six {name} calls", sdpa(name, _SIX)) for name in SDPA_BACKENDS]
+                if setting.device.type == "cuda"
+                else []
+            ),
             contender("six eager calls", _six_eager),
             *([contender("six under torch.compile", _compiled, slow_start=True)] if slow else []),
             contender("six cross_attention calls", _six_calls, role="other"),
@@ -113,18 +117,6 @@ def _reference(inputs: Inputs, phase: str) -> dict[str, Tensor]:
         names = ("query", "key", "value")
         gradients |= {f"gradient of {n}{suffix}": g for n, g in zip(names, own)}
     return outputs | gradients
-
-
-def _six_sdpa(inputs: Inputs) -> Function:
-    masks = [mask_of(inputs, suffix) for suffix in _SIX]
-
-    def run(leaves: Mapping[str, Tensor]) -> Sequence[Tensor]:
-        return [
-            F.scaled_dot_product_attention(*three(leaves, suffix), attn_mask=mask)
-            for suffix, mask in zip(_SIX, masks)
-        ]
-
-    return run
 
 
 def _all_eager(

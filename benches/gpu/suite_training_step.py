@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benches.gpu.contenders import DEVICE_BACKENDS, OURS
+from benches.gpu.needs import HELP, missing
 from benches.gpu.setting import Setting
 from benches.gpu.torch_lstm import exact_cudnn
 from fusionkit.bench.case import FULL, PARTIAL, Bound, Case, Contender, Inputs, Suite, Task
@@ -19,7 +20,6 @@ from fusionkit.ops import force_backend
 
 STEP = "step"
 REFERENCE = "reference backends"
-NEEDS = ("pydantic", "omegaconf")
 _FEATURES = {"text": 300, "audio": 74, "vision": 35}
 _UNALIGNED = {"text": 50, "audio": 375, "vision": 500}
 # Through whole models errors of rounding grow by the model, and cuDNN's LSTMs take TF32.
@@ -31,9 +31,9 @@ Steps = Mapping[str, int]
 
 def suite(setting: Setting) -> Suite:
     """B 32: MMLatch and MulT at 50 steps, MulT at 50, 375 and 500 steps; full, and at 70 %."""
-    missing = _missing()
-    if missing:
-        return Suite("training_step", (), {"training_step": missing})
+    if missing("models"):
+        reason = f"needs {', '.join(missing('models'))}, not installed here: {HELP}"
+        return Suite("training_step", (), {"training_step": reason})
     same = dict.fromkeys(_FEATURES, setting.pick(50, 50, 4))
     own = setting.pick(_UNALIGNED, _UNALIGNED, {"text": 3, "audio": 4, "vision": 5})
     kinds: list[tuple[str, Steps, str]] = [
@@ -50,16 +50,6 @@ def suite(setting: Setting) -> Suite:
         # Apart and last: compiling a whole model can take longer than there is time.
         cases += [_case(*kind, setting, compiled=True) for kind in kinds if kind[2] == FULL]
     return Suite("training_step", tuple(cases))
-
-
-def _missing() -> str:
-    """What keeps the package's methods from being built; the operators need none of it."""
-    for name in NEEDS:
-        try:
-            __import__(name)
-        except ImportError:
-            return f"needs {name}, which is not installed here; wheels may lie in .whl"
-    return ""
 
 
 def _case(

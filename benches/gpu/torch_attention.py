@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -16,8 +17,9 @@ from fusionkit.bench.cases.plain_attention import key_mask, plain_attention
 from fusionkit.bench.goals import EAGER
 
 FLASH = "SDPA flash"
-_SDPA = {FLASH: "FLASH_ATTENTION", "SDPA efficient": "EFFICIENT_ATTENTION",
-         "SDPA cuDNN": "CUDNN_ATTENTION", "SDPA math": "MATH"}  # fmt: skip
+SDPA_BACKENDS = {FLASH: "FLASH_ATTENTION", "SDPA efficient": "EFFICIENT_ATTENTION",
+                 "SDPA cuDNN": "CUDNN_ATTENTION", "SDPA math": "MATH"}  # fmt: skip
+_REFUSALS = ("No available kernel", "No viable backend", "Invalid backend")
 _NAMES = ("query", "key", "value")
 
 
@@ -28,7 +30,7 @@ def torch_contenders(device: torch.device, *, slow: bool) -> list[Contender]:
         contender("SDPA", sdpa(None), own_dropout=True),
     ]
     if device.type == "cuda":
-        found += [contender(name, sdpa(name), own_dropout=True) for name in _SDPA]
+        found += [contender(name, sdpa(name), own_dropout=True) for name in SDPA_BACKENDS]
         found += [contender("varlen, packing included", _varlen), contender("xformers", _xformers)]
     if slow:
         found.append(contender("torch.compile", _compiled, own_dropout=True, slow_start=True))
@@ -47,23 +49,47 @@ def mask_of(inputs: Inputs, suffix: str = "") -> Tensor | None:
     return key_mask(inputs.lengths.get(f"key{suffix}"), inputs.tensors[f"key{suffix}"].shape[2])
 
 
-def sdpa(name: str | None) -> Callable[[Inputs], Function]:
-    """With one of its backends alone, or with its own choice for None."""
+def sdpa(name: str | None, suffixes: Sequence[str] = ("",)) -> Callable[[Inputs], Function]:
+    """One call for each suffix, with one of the backends alone, or with torch's choice for None."""
 
     def make(inputs: Inputs) -> Function:
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
-        mask, p = mask_of(inputs), inputs.dropout_p
+        masks, p = [mask_of(inputs, suffix) for suffix in suffixes], inputs.dropout_p
 
         def run(leaves: Mapping[str, Tensor]) -> Sequence[Tensor]:
-            if name is None:
-                return [F.scaled_dot_product_attention(*three(leaves), mask, p)]
-            with sdpa_kernel([getattr(SDPBackend, _SDPA[name])]):
-                return [F.scaled_dot_product_attention(*three(leaves), mask, p)]
+            return [
+                F.scaled_dot_product_attention(*three(leaves, suffix), mask, p)
+                for suffix, mask in zip(suffixes, masks)
+            ]
 
-        return run
+        if name is None:
+            return run
+        return _forced(name, run, inputs)
 
     return make
+
+
+def _forced(name: str, run: Function, inputs: Inputs) -> Function:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backend = getattr(SDPBackend, SDPA_BACKENDS[name])
+    # Why a backend refuses is in warnings, of which the error has not a word.
+    with warnings.catch_warnings(record=True) as told, torch.no_grad(), sdpa_kernel([backend]):
+        warnings.simplefilter("always")
+        try:
+            run(inputs.tensors)
+        except RuntimeError as error:
+            if not str(error).startswith(_REFUSALS):
+                raise
+            words = [str(warning.message).partition(" (Triggered")[0].strip() for warning in told]
+            # The other backends tell that they are disabled; a title ends in a colon.
+            reasons = [w for w in words if "disabled" not in w and not w.endswith(":")]
+            raise NotAvailableError("; ".join(reasons) or str(error)) from error
+
+    def forced(leaves: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        with sdpa_kernel([backend]):
+            return run(leaves)
+
+    return forced
 
 
 def _eager(inputs: Inputs) -> Function:

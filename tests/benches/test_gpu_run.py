@@ -21,6 +21,7 @@ from benches.gpu.gather import Phase, gather
 from benches.gpu.goals import GOALS, judge
 from benches.gpu.journal import Journal
 from benches.gpu.junit import read_summary
+from benches.gpu.plots import draw
 from benches.gpu.report import dispatch_lines, short_lines
 from benches.gpu.run import supervise
 from benches.gpu.runner import Session, run_suite
@@ -28,7 +29,7 @@ from fusionkit.bench.case import BOTH, FORWARD, FULL, Case, Inputs, Suite, Work
 from fusionkit.bench.record import Record
 from fusionkit.bench.timing import Timing
 
-from fuzz import blocks
+from fuzz import blocks, two_generators
 
 
 def record(ours: float, roofline: float | None = None, **changes: str) -> Record:
@@ -144,6 +145,11 @@ def test_goals_are_judged_on_the_cases_that_they_are_for() -> None:
     assert (both.met, both.found) == (None, None)
     assert judge([record(ours=1.3)], flash)[0].met is False
     assert judge([record(ours=1.0, variant="70 %")], flash)[0].met is None
+    slow = record(ours=2.0)
+    chosen = replace(slow, seconds={**slow.seconds, "fusionkit": Timing(1.1, 1.1, 5, False)})
+    assert judge([slow], flash)[0].by == "fusionkit triton"
+    outcome = judge([chosen], flash)[0]
+    assert outcome.met is True and "; what dispatch chose]" in outcome.in_words()
     copies = [goal for goal in GOALS if goal.op == "gated_mask"]
     large = record(1.0, 0.9, op="gated_mask", case="2048x125x300 float32", group="over 256 MB")
     assert judge([large], copies)[0].met is True
@@ -200,7 +206,27 @@ def test_what_dispatch_should_have_chosen_is_told() -> None:
 
 def test_every_operator_has_as_many_random_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSIONKIT_FUZZ_CASES_EACH", "60")
-    assert blocks(0.02) == blocks(0.5) == [range(25), range(25, 50), range(50, 60)]
+    assert blocks(0.02) == blocks(0.5) == [range(first, 60, 3) for first in range(3)]
     monkeypatch.setenv("FUSIONKIT_FUZZ_CASES_EACH", "many")
     with pytest.raises(ValueError, match="FUSIONKIT_FUZZ_CASES_EACH=many"):
         blocks(0.02)
+
+
+def test_what_is_compiled_repeats_and_all_else_does_not() -> None:
+    drawn = [[r.random() for r in two_generators(seed, 4)] for seed in range(40)]
+    assert len({build for build, _ in drawn}) == 4
+    assert len({rest for _, rest in drawn}) == 40
+    assert len({two_generators(seed, None)[0].random() for seed in range(40)}) == 40
+
+
+def test_a_phase_tells_what_it_left_out() -> None:
+    line = Phase("memcheck", 0, 73.0, 110.0, "skipped: 2 of 41 calls").in_words()
+    assert line == "memcheck: done, 73 of at most 110 s; skipped: 2 of 41 calls"
+
+
+def test_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    eager, graph = record(0.5, 0.4), record(0.25, 0.8, phase="fwd, graph")
+    draw([eager, graph], tmp_path)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"ratios.png", "ratios_graph.png", "roofline.png"}

@@ -7,71 +7,42 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
+from fusionkit.ops import AttentionPair, cross_attention_pairs
 from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons, pairs_slower_reasons
 from fusionkit.ops.cuda_runtime import EMULATED
 
 import cuda_emulated
-from attention_cases import NAN, lay_out
-from attention_devices import moved
+from attention_checks import normal
+from fuzz import blocks
 from on_cuda import DEVICE, runs
+from pairs_checks import (
+    assert_same_bits,
+    check_accuracy,
+    check_bits_of_single_calls,
+    check_compiled,
+    check_empty_axes,
+    check_numeric_gradients,
+    check_operators,
+    check_shared_tensors,
+    check_tracing,
+    check_wanted_gradients,
+    draw_cases,
+    several,
+    with_gradients,
+)
 
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
+ORDERS = ("forward", "reverse", "shuffled")
 SIZES = [(2, 2, 21, 33, 10, 10), (2, 2, 33, 21, 10, 12), (3, 1, 5, 70, 40, 40), (1, 3, 9, 4, 9, 3)]
-LAYOUTS = ("heads_split", "every_second", "reversed_axes", "dense")
+"""(B, H, Tq, Tk, D, Dv)"""
 
 
-def several(lengths: bool = True, dtype: torch.dtype = torch.float32) -> list[AttentionPair]:
-    """Of unlike sizes and layouts; NaN in the padding where there are lengths, in some pairs."""
-    pairs = []
-    for i, ((b, h, tq, tk, d, dv), layout) in enumerate(zip(SIZES, LAYOUTS)):
-        query, key, value = (draw(b, h, *rest, seed=10 * i + j)
-                             for j, rest in enumerate(((tq, d), (tk, d), (tk, dv))))  # fmt: skip
-        keys = rows = None
-        if lengths and i != 1:
-            keys = torch.tensor([tk, 0, tk // 2])[:b]
-            for n, *padded in zip(keys.tolist(), key, value):
-                for x in padded:
-                    x[:, n:] = NAN
-        if lengths and i != 2:
-            rows = torch.tensor([tq // 3, tq])[:b]
-            query[0, :, tq // 3 :] = NAN
-        query, key, value = (lay_out(x.to(dtype), layout) for x in (query, key, value))
-        seed = (7, torch.tensor(-8), 2**50, -1)[i]
-        pair = AttentionPair(query, key, value, keys, rows, seed)
-        pairs.append(AttentionPair(*(moved(x, DEVICE) for x in pair)))
-        for x in pairs[-1][:3]:
-            x.requires_grad_()
-    return pairs
-
-
-def with_gradients(pairs: list[AttentionPair], together: bool, **options: Any) -> list[Tensor]:
-    leaves = [x for pair in pairs for x in pair[:3]]
-    with force_backend("cuda"):
-        if together:
-            outputs = cross_attention_pairs(pairs, **options)
-        else:
-            outputs = [
-                cross_attention(
-                    p.query, p.key, p.value, key_lengths=p.key_lengths,
-                    query_lengths=p.query_lengths, seed=p.seed, **options,
-                )
-                for p in pairs
-            ]  # fmt: skip
-    upstream = [draw(*out.shape, seed=i).to(out) for i, out in enumerate(outputs)]
-    return [*outputs, *torch.autograd.grad(outputs, leaves, upstream)]
-
-
-def assert_same_bits(found: list[Tensor], wanted: list[Tensor]) -> None:
-    assert len(found) == len(wanted)
-    for i, (a, b) in enumerate(zip(found, wanted)):
-        assert a.dtype == b.dtype and a.isfinite().all() and a.equal(b), i
+@runs
+@pytest.mark.parametrize("seeds", blocks(0.03))
+def test_fuzz(monkeypatch: pytest.MonkeyPatch, unwritten_is_nan: None, seeds: range) -> None:
+    for seed in seeds:
+        monkeypatch.setenv("FUSIONKIT_EMULATED_ORDER", ORDERS[seed % 3])
+        check_accuracy("cuda", DEVICE, *draw_cases(seed, 128))
 
 
 @runs
@@ -81,74 +52,64 @@ def assert_same_bits(found: list[Tensor], wanted: list[Tensor]) -> None:
 def test_outputs_and_gradients_of_single_calls(
     unwritten_is_nan: None, options: dict[str, float], lengths: bool, dtype: torch.dtype
 ) -> None:
-    pairs = several(lengths, dtype)
-    assert_same_bits(
-        with_gradients(pairs, True, **options), with_gradients(pairs, False, **options)
-    )
+    pairs = several(DEVICE, SIZES, lengths=lengths, dtype=dtype)
+    check_bits_of_single_calls("cuda", pairs, **options)
 
 
 @runs
 def test_the_same_bits_in_any_order_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = with_gradients(several(), True, dropout_p=0.2)
-    for order in ("reverse", "shuffled"):
+    results = []
+    for order in ORDERS:
         monkeypatch.setenv("FUSIONKIT_EMULATED_ORDER", order)
-        assert_same_bits(with_gradients(several(), True, dropout_p=0.2), first)
+        pairs = several(DEVICE, SIZES)
+        results.append(with_gradients(cross_attention_pairs, "cuda", pairs, dropout_p=0.2))
+    for other in results[1:]:
+        assert_same_bits(results[0], other)
 
 
 @runs
 def test_more_pairs_than_one_launch_takes() -> None:
     pairs = [
-        AttentionPair(*(draw(1, 1, n, 3, seed=n + i).to(DEVICE).requires_grad_() for i in range(3)))
+        AttentionPair(
+            *(normal(1, 1, n, 3, seed=n + i, device=DEVICE).requires_grad_() for i in range(3))
+        )
         for n in range(1, 28)
     ]
-    assert_same_bits(with_gradients(pairs, True), with_gradients(pairs, False))
+    check_bits_of_single_calls("cuda", pairs)
 
 
 @runs
 def test_pairs_with_empty_axes(unwritten_is_nan: None) -> None:
-    full, empty = draw(2, 1, 3, 4, seed=0).to(DEVICE), torch.zeros(2, 1, 0, 4, device=DEVICE)
-    nobody = torch.zeros(0, 1, 3, 4, device=DEVICE)
-    shapes = [(full, empty), (empty, full), (nobody, nobody), (full, full)]
-    pairs = [
-        AttentionPair(x.clone().requires_grad_(), y.clone().requires_grad_(),
-                      y.clone().requires_grad_())
-        for x, y in shapes
-    ]  # fmt: skip
-    found = with_gradients(pairs, True)
-    assert_same_bits(found, with_gradients(pairs, False))
-    assert not found[0].any() and found[3].all()
+    check_empty_axes("cuda", DEVICE)
 
 
 @runs
 def test_tensors_shared_by_pairs_sum_their_gradients() -> None:
-    """All directions between three modalities, each tensor in four pairs."""
-    leaves = [draw(2, 2, n, 6, seed=n).to(DEVICE).requires_grad_() for n in (5, 9, 14)]
-    pairs = [AttentionPair(x, y, y) for x in leaves for y in leaves if x is not y]
-    totals = []
-    for backend in ("cuda", "reference"):
-        with force_backend(backend):
-            outputs = cross_attention_pairs(pairs)
-        upstream = [draw(*out.shape, seed=i).to(out) for i, out in enumerate(outputs)]
-        totals.append(torch.autograd.grad(outputs, leaves, upstream))
-    for ours, theirs in zip(*totals):
-        torch.testing.assert_close(ours, theirs)
+    check_shared_tensors("cuda", DEVICE, (5, 9, 14))
+
+
+@runs
+def test_gradients_where_some_are_wanted_and_some_outputs_are_used() -> None:
+    check_wanted_gradients("cuda", several(DEVICE, SIZES))
+
+
+@runs
+def test_gradients_numerically() -> None:
+    check_numeric_gradients("cuda", DEVICE)
 
 
 @runs
 def test_opcheck() -> None:
-    pairs = [[x.detach() for x in p[:3]] for p in several(False)[:2]]
-    inputs = [list(tensors) for tensors in zip(*pairs)]
-    lengths = [torch.tensor([33, 5]).to(DEVICE), torch.tensor([0, 21]).to(DEVICE)]
-    seeds = [torch.tensor(1).to(DEVICE), torch.tensor(2).to(DEVICE)]
-    options: Any = (lengths, [], [0.3, 0.4], 0.2, seeds)
-    operators = torch.ops.fusionkit_cuda
-    forward = operators.cross_attention_pairs.default
-    torch.library.opcheck(forward, (*inputs, *options))
-    saved = forward(*inputs, *options)
-    torch.library.opcheck(
-        operators.cross_attention_pairs_backward.default,
-        ([torch.ones_like(out) for out in saved[:2]], *inputs, saved[:2], saved[2:], *options),
-    )
+    check_operators("cuda", DEVICE)
+
+
+@runs
+def test_compiled_in_one_graph() -> None:
+    check_compiled("cuda", DEVICE)
+
+
+def test_traced_without_a_device() -> None:
+    check_tracing("cuda")
 
 
 @runs

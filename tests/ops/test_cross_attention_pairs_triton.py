@@ -9,73 +9,42 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
+from fusionkit.ops import AttentionPair, cross_attention_pairs
 from fusionkit.ops.cross_attention.triton_launch import Attention, backward, forward
 from fusionkit.ops.cross_attention_pairs.triton import MAX_PAIRS, pairs_reasons
 from fusionkit.ops.triton_runtime import INTERPRETING
 
-from attention_cases import NAN, lay_out
+from fuzz import blocks
 from on_triton import DEVICE, runs
+from pairs_checks import (
+    check_accuracy,
+    check_bits_of_single_calls,
+    check_compiled,
+    check_empty_axes,
+    check_numeric_gradients,
+    check_operators,
+    check_shared_tensors,
+    check_tracing,
+    check_wanted_gradients,
+    draw_cases,
+    one_by_one,
+    several,
+    with_gradients,
+)
 
 
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+def sizes(*dims: int) -> list[tuple[int, ...]]:
+    """(B, H, Tq, Tk, D, Dv) of three pairs of these head dims, the cheapest first."""
+    of_each = [(1, 1, 40, 5, 4), (2, 1, 9, 36, 6), (1, 2, 5, 70, 9)]
+    return [(*lengths, dim, value_dim) for (*lengths, value_dim), dim in zip(of_each, dims)]
 
 
-def lengths(*given: int) -> Tensor:
-    return torch.tensor(given, device=DEVICE)
-
-
-def three_pairs(
-    dims: tuple[int, int, int], dtype: torch.dtype = torch.float32
-) -> list[AttentionPair]:
-    """Of unlike sizes and layouts, the cheapest first; NaN in the padding of some."""
-    sizes = [(1, 1, 40, 5, 4), (2, 1, 9, 36, 6), (1, 2, 5, 70, 9)]
-    layouts = ("heads_split", "every_second", "reversed_axes")
-    pairs = []
-    for i, ((b, h, tq, tk, dv), d, layout) in enumerate(zip(sizes, dims, layouts)):
-        query, key, value = (
-            draw(b, h, *rest, seed=10 * i + j)
-            for j, rest in enumerate(((tq, d), (tk, d), (tk, dv)))
-        )
-        keys = rows = None
-        if i == 1:
-            keys = lengths(0, 33)
-            key[1, :, 33:], value[1, :, 33:], value[0] = NAN, NAN, NAN
-        if i != 1:
-            rows = lengths(tq - 2)
-            query[:, :, tq - 2 :] = NAN
-        query, key, value = (
-            lay_out(x.to(dtype), layout).requires_grad_() for x in (query, key, value)
-        )
-        seed = (7, torch.tensor(-8).to(DEVICE), 2**50)[i]
-        pairs.append(AttentionPair(query, key, value, keys, rows, seed))
-    return pairs
-
-
-def tensors(pairs: list[AttentionPair]) -> list[Tensor]:
-    return [x for pair in pairs for x in pair[:3]]
-
-
-def one_by_one(pairs: list[AttentionPair], **options: Any) -> list[Tensor]:
-    return [
-        cross_attention(
-            p.query, p.key, p.value, key_lengths=p.key_lengths, query_lengths=p.query_lengths,
-            seed=p.seed, **options,
-        )
-        for p in pairs
-    ]  # fmt: skip
-
-
-def with_gradients(
-    function: Any, backend: str, pairs: list[AttentionPair], **options: Any
-) -> list[Tensor]:
-    with force_backend(backend):
-        outputs = function(pairs, **options)
-        upstream = [draw(*out.shape, seed=i).to(out.dtype) for i, out in enumerate(outputs)]
-        return [*outputs, *torch.autograd.grad(outputs, tensors(pairs), upstream)]
+@runs
+@pytest.mark.parametrize("seeds", blocks(0.0015))
+def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
+    for seed in seeds:
+        check_accuracy("triton", DEVICE, *draw_cases(seed, 256, builds=20))
 
 
 @runs
@@ -83,84 +52,48 @@ def with_gradients(
 def test_pairs_of_one_head_dim_give_the_bits_of_single_calls(
     unwritten_is_nan: None, dtype: torch.dtype
 ) -> None:
-    pairs = three_pairs((10, 10, 10), dtype)
-    found = with_gradients(cross_attention_pairs, "triton", pairs, dropout_p=0.3)
-    wanted = with_gradients(one_by_one, "triton", pairs, dropout_p=0.3)
-    for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
-        assert a.dtype == b.dtype and a.isfinite().all() and a.equal(b), i
+    pairs = several(DEVICE, sizes(10, 10, 10), dtype=dtype)
+    check_bits_of_single_calls("triton", pairs, dropout_p=0.3)
 
 
 @runs
 def test_pairs_of_unlike_head_dims(unwritten_is_nan: None) -> None:
-    pairs = three_pairs((3, 40, 16))
+    pairs = several(DEVICE, sizes(3, 40, 16))
     found = with_gradients(cross_attention_pairs, "triton", pairs, scale=0.3)
     for a, b in zip(found, with_gradients(one_by_one, "reference", pairs, scale=0.3), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @runs
-def test_all_directions_between_four_modalities() -> None:
-    """Twelve pairs, the most of one launch, each tensor in six of them."""
-    leaves = [draw(1, 1, n, 4, seed=n).requires_grad_() for n in (2, 3, 5, 18)]
-    pairs = [AttentionPair(x, y, y) for x, y in permutations(leaves, 2)]
-    assert len(pairs) == MAX_PAIRS
-    results = []
-    for backend in ("triton", "reference"):
-        with force_backend(backend):
-            out = cross_attention_pairs(pairs)
-        results.append([*out, *torch.autograd.grad([x.square().sum() for x in out], leaves)])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+def test_the_most_pairs_of_one_launch_sum_the_gradients_of_shared_tensors() -> None:
+    steps = (2, 3, 5, 18)
+    assert len(list(permutations(steps, 2))) == MAX_PAIRS
+    check_shared_tensors("triton", DEVICE, steps)
 
 
 @runs
 def test_pairs_with_empty_axes(unwritten_is_nan: None) -> None:
-    full, empty = draw(2, 1, 3, 4, seed=0), torch.zeros(2, 1, 0, 4, device=DEVICE)
-    nobody = torch.zeros(0, 1, 3, 4, device=DEVICE)
-    leaves = [x.requires_grad_() for x in (full, empty, nobody)]
-    pairs = [AttentionPair(full, empty, empty), AttentionPair(empty, full, full),
-             AttentionPair(nobody, nobody, nobody), AttentionPair(full, full, full)]  # fmt: skip
-    results = []
-    for backend in ("triton", "reference"):
-        with force_backend(backend):
-            out = cross_attention_pairs(pairs)
-        results.append([*out, *torch.autograd.grad([x.sum() for x in out], leaves)])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    with force_backend("triton"):
-        (only,) = cross_attention_pairs([AttentionPair(empty, full, full)])
-    assert only.shape == (2, 1, 0, 4)
+    check_empty_axes("triton", DEVICE)
 
 
 @runs
 def test_gradients_where_some_are_wanted_and_some_outputs_are_used() -> None:
-    pairs = [
-        p._replace(query=p.query.detach(), key=p.key.detach(), value=p.value.detach())
-        for p in three_pairs((5, 5, 5))
-    ]
-    leaf = pairs[0].key.requires_grad_()
-    gradients: list[Tensor] = []
-    for backend in ("triton", "reference"):
-        with force_backend(backend):
-            found = cross_attention_pairs(pairs)
-        gradients += torch.autograd.grad(found[0].sum(), leaf)
-    torch.testing.assert_close(*gradients)
+    check_wanted_gradients("triton", several(DEVICE, sizes(5, 5, 5)))
 
 
 @runs
-@pytest.mark.parametrize("operator", ["cross_attention_pairs", "cross_attention_pairs_backward"])
-def test_opcheck(operator: str) -> None:
-    query, key = [draw(1, 1, 2, 3, seed=0)], [draw(1, 1, 4, 3, seed=1)]
-    query, key, value = query + key, key + query, key + query
-    options: tuple[Any, ...] = (
-        [lengths(3), lengths(2)], [], [0.3, 0.4], 0.2, [torch.tensor(n).to(DEVICE) for n in (1, 2)],
-    )  # fmt: skip
-    arguments: tuple[Any, ...] = (query, key, value, *options)
-    if operator == "cross_attention_pairs_backward":
-        saved = torch.ops.fusionkit_triton.cross_attention_pairs.default(*arguments)
-        grad_out = [torch.ones_like(out) for out in saved[:2]]
-        arguments = (grad_out, query, key, value, saved[:2], saved[2:], *options)
-    torch.library.opcheck(getattr(torch.ops.fusionkit_triton, operator).default, arguments)
+def test_gradients_numerically() -> None:
+    check_numeric_gradients("triton", DEVICE)
+
+
+@runs
+def test_opcheck() -> None:
+    check_operators("triton", DEVICE)
+
+
+@runs
+def test_compiled_in_one_graph() -> None:
+    check_compiled("triton", DEVICE)
 
 
 @pytest.fixture
@@ -240,17 +173,4 @@ def test_what_it_does_not_take() -> None:
 
 
 def test_traced_without_a_device() -> None:
-    """Shapes on ``cuda`` can be found out on a machine that has no GPU."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode():
-        x, y = (torch.empty(2, 1, n, 5, device="cuda", dtype=torch.float16) for n in (3, 7))
-        inputs = ([x, y], [y, x], [y, x])
-        options: Any = ([], [], [0.5, 0.5], 0.0, [])
-        saved = torch.ops.fusionkit_triton.cross_attention_pairs.default(*inputs, *options)
-        back = torch.ops.fusionkit_triton.cross_attention_pairs_backward.default(
-            saved[:2], *inputs, saved[:2], saved[2:], *options
-        )
-    assert all(out.device.type == "cuda" and out.dtype == torch.float16 for out in back)
-    assert [out.shape for out in saved[:2]] == [x.shape, y.shape]
-    assert [out.shape for out in back] == [t.shape for t in (x, y, y, y, x, x)]
+    check_tracing("triton")

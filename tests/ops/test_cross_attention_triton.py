@@ -28,14 +28,14 @@ from attention_checks import (
 )
 from attention_devices import draw_small
 from fuzz import blocks
-from on_triton import DEVICE, runs
+from on_triton import BUILDS, DEVICE, runs
 
 
 @runs
 @pytest.mark.parametrize("seeds", blocks(0.007))
 def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
     for seed in seeds:
-        case = draw_small(seed, 256)
+        case = draw_small(seed, 256, BUILDS)
         check_accuracy("triton", DEVICE, case, build(case))
 
 

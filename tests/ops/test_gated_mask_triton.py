@@ -19,13 +19,13 @@ from gated_mask_checks import (
     check_operator,
     check_tracing,
 )
-from on_triton import DEVICE, runs
+from on_triton import BUILDS, DEVICE, runs
 
 
 @runs
 @pytest.mark.parametrize("seeds", blocks(0.02))
 def test_fuzz(unwritten_is_nan: None, seeds: range) -> None:
-    check_accuracy("triton", DEVICE, seeds)
+    check_accuracy("triton", DEVICE, seeds, BUILDS)
 
 
 @runs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from fusionkit.ops import cross_attention, force_backend
 
 from attention_cases import BIAS_AXES, LAYOUTS, Case, Inputs, outputs_and_gradients
+from fuzz import two_generators
 
 
 def moved(x: Any, device: str) -> Any:
@@ -37,14 +37,18 @@ def run_on(backend: str, device: str, inputs: Inputs, upstream: list[Tensor]) ->
     return {name: x.cpu() for name, x in found.items()}
 
 
-def draw_small(seed: int, most_dim: int) -> Case:
-    """Everything that a kernel takes, few steps; some cases have more steps and narrow heads."""
-    r = Random(seed)
-    longer = r.random() < 0.15
+def draw_small(seed: int, most_dim: int, builds: int | None = None) -> Case:
+    """Everything that a kernel takes, few steps; some cases have more steps and narrow heads.
+
+    Args:
+        builds: as `two_generators` takes it.
+    """
+    build, r = two_generators(seed, builds)
+    longer = build.random() < 0.15
 
     def dim() -> int:
-        most = 16 if longer else r.choice([4, 8, 16, 32, 64, most_dim])
-        return r.randint(max(1, most // 2), most)
+        most = 16 if longer else build.choice([4, 8, 16, 32, 64, most_dim])
+        return build.randint(max(1, most // 2), most)
 
     def steps(most: int) -> int:
         return r.choice([r.randint(0, 9), r.randint(1, most), r.randint(1, most)])
@@ -53,19 +57,19 @@ def draw_small(seed: int, most_dim: int) -> Case:
     return Case(
         seed=seed,
         batch=r.randint(1, 3),
-        heads=1 if longer else r.randint(1, 2),
+        heads=1 if longer else build.randint(1, 2),
         num_queries=steps(140 if longer else 40),
         num_keys=steps(140 if longer else 60),
         head_dim=head_dim,
-        value_dim=r.choice([head_dim, head_dim, dim()]),
-        dtype=r.choice([torch.float32, torch.float32, torch.bfloat16, torch.float16]),
-        layouts=(r.choice(LAYOUTS), r.choice(LAYOUTS), r.choice(LAYOUTS)),
-        has_key_lengths=r.random() < 0.6,
-        has_query_lengths=r.random() < 0.5,
-        bias_axes=r.choice(BIAS_AXES) if r.random() < 0.5 else "",
-        dropout_p=r.choice([0.0, 0.0, 0.1, 0.75]),
+        value_dim=build.choice([head_dim, head_dim, dim()]),
+        dtype=build.choice([torch.float32, torch.float32, torch.bfloat16, torch.float16]),
+        layouts=(build.choice(LAYOUTS), build.choice(LAYOUTS), build.choice(LAYOUTS)),
+        has_key_lengths=build.random() < 0.6,
+        has_query_lengths=build.random() < 0.5,
+        bias_axes=build.choice(BIAS_AXES) if build.random() < 0.5 else "",
+        dropout_p=build.choice([0.0, 0.0, 0.1, 0.75]),
         spread=r.choice([0.3, 1.0, 1.0, 5.0, 30.0]),
-        learns_bias=r.random() < 0.7,
+        learns_bias=build.random() < 0.7,
     )
 
 

@@ -1,4 +1,4 @@
-"""One small call of every operator, for checks that are the same for all backends."""
+"""Small calls of every operator, for checks that are the same for all backends."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Call:
     """A call of one operator.
 
     Args:
-        op: as in `available_backends`. name: with what is special. shapes: of the leaves.
-        run: (leaves, lengths of 13 steps, lengths of 17 steps, seed) -> outputs.
-        dtype: of the leaves.
+        op: as in `available_backends`. name: with what is special.
+        shapes, dtype: of the leaves, the first with the batch. spread: their standard deviation.
+        run: (leaves, lengths of the first of ``steps``, of the second, seed) -> outputs.
     """
 
     op: str
@@ -47,19 +47,23 @@ class Call:
     shapes: tuple[tuple[int, ...], ...]
     run: Callable[[Leaves, Tensor, Tensor, Tensor], list[Tensor]]
     dtype: torch.dtype = torch.float32
+    steps: tuple[int, int] = _STEPS
+    spread: float = 1.0
 
     def leaves(self, device: str | torch.device) -> Leaves:
         """The same normal numbers at every call."""
         generator = torch.Generator().manual_seed(3)
         return [
-            torch.randn(shape, generator=generator).to(device, self.dtype).requires_grad_()
+            (self.spread * torch.randn(shape, generator=generator))
+            .to(device, self.dtype)
+            .requires_grad_()
             for shape in self.shapes
         ]
 
     def prepared(self, leaves: Leaves) -> Callable[[], list[Tensor]]:
-        """The call, with lengths (one is 0) and the seed on the device already."""
-        device = leaves[0].device
-        lengths = [torch.tensor([n, 0, n // 2], device=device) for n in _STEPS]
+        """The call, with lengths (the second is 0) and the seed on the device already."""
+        device, batch = leaves[0].device, len(leaves[0])
+        lengths = [torch.tensor([n, 0, n // 2][:batch], device=device) for n in self.steps]
         seed = torch.tensor(_SEED, device=device)
         return lambda: self.run(leaves, lengths[0], lengths[1], seed)
 
@@ -76,14 +80,31 @@ def _attention(head_dim: int) -> tuple[tuple[int, ...], ...]:
     return tuple((_BATCH, 2, n, head_dim) for n in (short, long, long))
 
 
+def _one_head(steps: int, head_dim: int) -> tuple[tuple[int, ...], ...]:
+    """One sample, as cheap as several tiles can be."""
+    return ((1, 1, steps, head_dim),) * 3
+
+
 def _attend(x: Leaves, short: Tensor, long: Tensor, seed: Tensor) -> list[Tensor]:
     return [cross_attention(*x, key_lengths=long, query_lengths=short, dropout_p=0.2, seed=seed)]
+
+
+def _attend_biased(x: Leaves, short: Tensor, long: Tensor, seed: Tensor) -> list[Tensor]:
+    return [cross_attention(*x[:3], bias=x[3], key_lengths=long, dropout_p=0.2, seed=seed)]
 
 
 def _pairs(x: Leaves, short: Tensor, long: Tensor, seed: Tensor) -> list[Tensor]:
     pairs = [
         AttentionPair(x[0], x[1], x[2], long, short, seed),
         AttentionPair(x[1], x[0], x[0], short, long, seed + 1),
+    ]
+    return cross_attention_pairs(pairs, dropout_p=0.2)
+
+
+def _unlike_pairs(x: Leaves, short: Tensor, long: Tensor, seed: Tensor) -> list[Tensor]:
+    pairs = [
+        AttentionPair(x[0], x[1], x[2], long, short, seed),
+        AttentionPair(x[3], x[4], x[5], long, short, seed + 1),
     ]
     return cross_attention_pairs(pairs, dropout_p=0.2)
 
@@ -133,6 +154,19 @@ CALLS: tuple[Call, ...] = (
               lambda x, short, long, seed: [_INFO_NCE(x[0], x[1], scale=0.3)])]
         if _INFO_NCE is not None
         else []
+    ),
+    # Tiles that follow one another in the same shared memory, and blocks that wait for each other.
+    Call("cross_attention", "D5 T300", _one_head(300, 5), _attend, steps=(300, 300)),
+    Call("cross_attention", "D40 T80", _one_head(80, 40), _attend, steps=(80, 80)),
+    Call("cross_attention", "D64 T150 half", _one_head(150, 64), _attend, torch.float16,
+         (150, 150)),
+    Call("cross_attention", "learnt bias", (*_attention(12), (1, 2, *_STEPS)), _attend_biased),
+    Call("cross_attention_pairs", "D5 and D40", (*_one_head(80, 5), *_one_head(80, 40)),
+         _unlike_pairs, steps=(80, 80)),
+    Call(
+        "length_aware_lstm_group", "H6 and H130",
+        (*_INPUTS, *_weights(5, 6, False), *_weights(8, 130, False)), _lstms,
+        spread=0.1,
     ),
 )  # fmt: skip
 

@@ -8,10 +8,13 @@ for many processes; `benches/gpu_check.sh` sets it.
 from __future__ import annotations
 
 import os
+from random import Random
 
 DEFAULT_CASES = 2000
 BLOCK = 100
 BLOCK_OF_EACH = 25
+BUILDS = 40
+"""Of an operator's Triton kernels on a device, where every build takes seconds to compile."""
 
 
 def blocks(share: float) -> list[range]:
@@ -25,8 +28,25 @@ def blocks(share: float) -> list[range]:
         ValueError: a variable is not a whole number from 1.
     """
     if os.environ.get("FUSIONKIT_FUZZ_CASES_EACH"):
-        return _split(_number("FUSIONKIT_FUZZ_CASES_EACH", DEFAULT_CASES), BLOCK_OF_EACH)
-    return _split(max(1, round(share * _number("FUSIONKIT_FUZZ_CASES", DEFAULT_CASES))), BLOCK)
+        cases = _number("FUSIONKIT_FUZZ_CASES_EACH", DEFAULT_CASES)
+        count = -(-cases // BLOCK_OF_EACH)
+        # Every so many-th seed: those of one build (`two_generators`) meet in few processes.
+        return [range(first, cases, count) for first in range(count)]
+    cases = max(1, round(share * _number("FUSIONKIT_FUZZ_CASES", DEFAULT_CASES)))
+    return [range(first, min(first + BLOCK, cases)) for first in range(0, cases, BLOCK)]
+
+
+def two_generators(seed: int, builds: int | None) -> tuple[Random, Random]:
+    """For what a kernel is compiled for, and for all else.
+
+    What is compiled for: precision, sizes that are constants of the kernel, optional arguments,
+    whether a tensor begins at a multiple of 16 bytes. All else: numbers, and other sizes.
+
+    Args:
+        builds: distinct results of the first generator, so that kernels compile that often;
+            None for one each seed, where nothing is compiled at run time.
+    """
+    return Random(f"build {seed if builds is None else seed % builds}"), Random(seed)
 
 
 def _number(variable: str, default: int) -> int:
@@ -34,7 +54,3 @@ def _number(variable: str, default: int) -> int:
     if not asked.isdecimal() or int(asked) < 1:
         raise ValueError(f"{variable}={asked}: must be a whole number from 1")
     return int(asked)
-
-
-def _split(cases: int, block: int) -> list[range]:
-    return [range(first, min(first + block, cases)) for first in range(0, cases, block)]

@@ -10,8 +10,11 @@ from torch import Tensor
 from fusionkit.ops import force_backend, gated_mask
 from fusionkit.ops.philox import keep_mask
 
+from fuzz import two_generators
+
 LAYOUTS = ("contiguous", "transposed", "columns", "expanded", "sliced", "unaligned", "reversed")
-EPS = torch.finfo(torch.float32).eps
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.float32, torch.bfloat16)
+"""What the kernels for GPUs take; a fuzz goes through them by its seeds."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,17 @@ def _moved(tensor: Tensor, device: str) -> Tensor:
 
 
 def in_layout(
-    layout: str, shape: tuple[int, int, int], g: torch.Generator, spread: float
+    layout: str,
+    shape: tuple[int, int, int],
+    g: torch.Generator,
+    spread: float,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Random numbers of this shape with these strides."""
     batch, steps, size = shape
 
     def randn(*sizes: int) -> Tensor:
-        return torch.randn(sizes, generator=g) * spread
+        return (torch.randn(sizes, generator=g) * spread).to(dtype)
 
     if layout == "transposed":
         return randn(steps, batch, size).transpose(0, 1)
@@ -65,27 +72,26 @@ def in_layout(
     return randn(batch, steps, size)
 
 
-def draw(seed: int) -> Case:
+def draw(seed: int, dtype: torch.dtype = torch.float32, builds: int | None = None) -> Case:
+    """Args: builds: as `two_generators` takes it."""
     g = torch.Generator().manual_seed(seed)
-
-    def number(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=g))
-
-    size = [1, number(1, 9), number(10, 80), number(250, 530)][number(0, 3)]
-    shape = (number(1, 4), number(1, 30), size)
-    gates = number(1, 8)
-    spread = [1.0, 5.0, 40.0][number(0, 2)]
-    layouts = [LAYOUTS[number(0, len(LAYOUTS) - 1)] for _ in range(gates + 2)]
-    lengths = torch.randint(0, shape[1] + 1, (shape[0],), generator=g) if number(0, 1) else None
-    dropout_p = [0.0, 0.2, 0.7][number(0, 2)]
+    build, r = two_generators(seed, builds)
+    size = build.choice([1, build.randint(1, 9), build.randint(10, 80), build.randint(250, 530)])
+    shape = (r.randint(1, 4), r.randint(1, 30), size)
+    gates = build.randint(1, 8)
+    spread = r.choice([1.0, 5.0, 40.0])
+    layouts = build.choices(LAYOUTS, k=gates + 2)
+    has_lengths = build.random() < 0.5
+    lengths = torch.randint(0, shape[1] + 1, (shape[0],), generator=g) if has_lengths else None
+    dropout_p = build.choice([0.0, 0.2, 0.7])
     return Case(
-        name=f"B{shape[0]}-T{shape[1]}-D{size}-G{gates}-p{dropout_p}-{layouts}-seed{seed}",
-        inputs=[in_layout(layouts[0], shape, g, 1.0)]
-        + [in_layout(layout, shape, g, spread) for layout in layouts[1:-1]],
-        grad_out=in_layout(layouts[-1], shape, g, 1.0),
+        name=f"B{shape[0]}-T{shape[1]}-D{size}-G{gates}-p{dropout_p}-{dtype}-{layouts}-seed{seed}",
+        inputs=[in_layout(layouts[0], shape, g, 1.0, dtype)]
+        + [in_layout(layout, shape, g, spread, dtype) for layout in layouts[1:-1]],
+        grad_out=in_layout(layouts[-1], shape, g, 1.0, dtype),
         lengths=lengths,
         dropout_p=dropout_p,
-        seed=number(-(2**40), 2**40),
+        seed=r.randint(-(2**40), 2**40),
     )
 
 
@@ -114,10 +120,13 @@ def exact(case: Case) -> list[Tensor]:
     return [x * total * share, dy * total, *(dy * x * slope for slope in slopes)]
 
 
-def largest(errors: Tensor, scale: Tensor) -> float:
-    """Largest error as a multiple of the float32 spacing at the largest value.
+def largest(errors: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> float:
+    """Largest error as a multiple of the dtype's spacing at the largest value.
 
-    Numbers below the smallest normal one may be flushed to zero.
+    Numbers below float32's smallest normal one may be flushed to zero.
     """
     error, value = errors.abs().max().item(), scale.abs().max().item()
-    return 0.0 if error < torch.finfo(torch.float32).tiny else error / (EPS * value)
+    of = torch.finfo(dtype)
+    if error < torch.finfo(torch.float32).tiny:
+        return 0.0
+    return error / (of.eps * max(value, of.tiny))
