@@ -6,11 +6,14 @@ import re
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fusionkit.errors import FusionKitError
 from fusionkit.ops import cuda_runtime, explain, force_backend, gated_mask
 from fusionkit.ops.backends import BackendError
 from fusionkit.ops.cuda_runtime import cuda_absence, cuda_reasons, cuda_status, runs_on
+
+from every_op import Call, calls_of
 
 
 @pytest.fixture
@@ -29,6 +32,17 @@ def test_a_forced_backend_says_why_it_cannot_run() -> None:
         gated_mask(x, [x])
     assert f"the forced backend 'cuda' cannot run: {cuda_absence()}" in str(raised.value)
     assert isinstance(raised.value, FusionKitError)
+
+
+@pytest.mark.skipif(not cuda_absence(), reason="the CUDA kernels can run here")
+@pytest.mark.parametrize(
+    "call", [call for call, _ in calls_of("cuda")], ids=lambda c: f"{c.op} {c.name}"
+)
+def test_tensors_on_a_device_get_the_same_error(call: Call) -> None:
+    """From every operator that has CUDA kernels, where they are asked for by name."""
+    with FakeTensorMode(), force_backend("cuda"), pytest.raises(BackendError) as raised:
+        call.prepared([torch.empty(s, dtype=call.dtype, device="cuda") for s in call.shapes])()
+    assert f"the forced backend 'cuda' cannot run: {cuda_absence()}" in str(raised.value)
 
 
 @pytest.mark.skipif(not cuda_absence(), reason="the CUDA kernels can run here")
