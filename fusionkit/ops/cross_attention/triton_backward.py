@@ -13,6 +13,7 @@ from fusionkit.ops.cross_attention.triton_parts import (
     HEADS,
     KEYS,
     LOG2E,
+    MANY_READS,
     QUERIES,
     VALUE_DIM,
     chosen,
@@ -70,7 +71,10 @@ def attention_backward_rows(
         start, step = sequence(queries, own, pair, batch, head, 0, UNIT)
         query = load_steps(start, step, first_row, valid, dim, ROWS, SIZE)
         grad_query = tl.zeros([ROWS, SIZE], tl.float32)
-        for first_key in range(0, tl.where(first_row < valid_rows, valid_keys, 0), KEY_STEPS):
+        stop = tl.where(first_row < valid_rows, valid_keys, 0)
+        for first_key in tl.range(
+            0, stop, KEY_STEPS, disable_licm=(SIZE + VALUE_SIZE) // UNIT >= MANY_READS
+        ):
             key_index = first_key + tl.arange(0, KEY_STEPS)
             in_keys = key_index < valid_keys
             both = alive[:, None] & in_keys[None, :]
@@ -138,7 +142,10 @@ def attention_backward_keys(
         value = load_steps(start, step, first_key, in_keys, value_dim, KEY_STEPS, VALUE_SIZE)
     grad_key = tl.zeros([KEY_STEPS, SIZE], tl.float32)
     grad_value = tl.zeros([KEY_STEPS, VALUE_SIZE], tl.float32)
-    for first_row in range(0, tl.where(first_key < valid_keys, valid_rows, 0), ROWS):
+    stop = tl.where(first_key < valid_keys, valid_rows, 0)
+    for first_row in tl.range(
+        0, stop, ROWS, disable_licm=(SIZE + VALUE_SIZE) // UNIT >= MANY_READS
+    ):
         row = first_row + tl.arange(0, ROWS)
         valid = row < valid_rows
         largest = tl.load(largests + row, mask=valid, other=0.0)

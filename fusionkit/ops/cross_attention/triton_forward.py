@@ -9,6 +9,7 @@ from fusionkit.ops.cross_attention.triton_parts import (
     DIM,
     KEYS,
     LOG2E,
+    MANY_READS,
     QUERIES,
     VALUE_DIM,
     chosen,
@@ -53,7 +54,10 @@ def attention_forward(
     largest = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     mixed = tl.zeros([ROWS, VALUE_SIZE], tl.float32)
-    for first_key in range(0, tl.where(first_row < valid_rows, valid_keys, 0), KEY_STEPS):
+    stop = tl.where(first_row < valid_rows, valid_keys, 0)
+    for first_key in tl.range(
+        0, stop, KEY_STEPS, disable_licm=(SIZE + VALUE_SIZE) // UNIT >= MANY_READS
+    ):
         key_index = first_key + tl.arange(0, KEY_STEPS)
         in_keys = key_index < valid_keys
         key = load_steps(key_start, key_step, first_key, in_keys, dim, KEY_STEPS, SIZE)

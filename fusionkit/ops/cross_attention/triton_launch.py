@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fusionkit.ops.cross_attention.autograd import empty_as
 from fusionkit.ops.cross_attention.triton_tiles import padded_size, tiles
+from fusionkit.ops.triton_runtime import on_device_of, unit_of, vector_of
 
 QUERY, KEY, VALUE, SCORES = 1, 2, 4, 8
 """Bits of the gradients that `backward` is asked for."""
@@ -111,8 +112,18 @@ def _launch(
     query = pairs[0].query
     size = padded_size(max(p.query.shape[3] for p in pairs))
     value_size = padded_size(max(p.value.shape[3] for p in pairs))
-    tile = tiles(kind, max(size, value_size), query.dtype, pairs[0].bias is not None)
-    steps, block = (1, tile.keys) if kind == "keys" else (0, tile.rows)  # what is cut into tiles
+    steps = 1 if kind == "keys" else 0  # of the side that is cut into tiles
+    layouts = [
+        [_strides(given[i]) if given is not None else (0, 0, 0) for given in strided.values()]
+        for i in range(len(pairs))
+    ]
+    unit = _unit(pairs, layouts)
+    tile = tiles(
+        kind, max(size, value_size), query.dtype, has_bias=pairs[0].bias is not None,
+        aligned=unit == vector_of(query.dtype),
+        longest=max((p.query, p.key)[steps].shape[2] for p in pairs),
+    )  # fmt: skip
+    block = tile.keys if kind == "keys" else tile.rows
 
     def cost(i: int) -> int:
         """Of one tile of the pair: it goes through all steps of the other side."""
@@ -120,14 +131,9 @@ def _launch(
         return others.shape[2] * (others.shape[3] + value.shape[3])
 
     order = sorted(range(len(pairs)), key=cost, reverse=True)
-    layouts = [
-        [_strides(given[i]) if given is not None else (0, 0, 0) for given in strided.values()]
-        for i in order
-    ]
-    unit = _unit([pairs[i] for i in order], layouts)
     numbers, first = [], 0
-    for i, layout in zip(order, layouts):
-        numbers.append(_numbers(pairs[i], first, layout, unit))
+    for i in order:
+        numbers.append(_numbers(pairs[i], first, layouts[i], unit))
         batch, heads, count, _ = (pairs[i].query, pairs[i].key)[steps].shape
         first += batch * heads * -(-count // block)
     if not first:
@@ -139,7 +145,7 @@ def _launch(
     precision = "ieee"
     if query.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32":
         precision = "tf32"
-    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+    with on_device_of(query):
         kernel[(first,)](
             **{name: ordered(given) for name, given in {**strided, **contiguous}.items()},
             biases=ordered([p.bias for p in pairs if p.bias is not None] or None),
@@ -151,7 +157,7 @@ def _launch(
             threshold=math.floor(dropout_p * 2**32), factor=1.0 / (1.0 - dropout_p),
             ROWS=tile.rows, KEY_STEPS=tile.keys, SIZE=size, VALUE_SIZE=value_size,
             UNIT=unit, PRECISION=precision,
-            num_warps=tile.num_warps, num_stages=tile.num_stages, maxnreg=tile.max_registers,
+            num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip
 
 
@@ -188,13 +194,10 @@ def _strides(x: Tensor) -> tuple[int, ...]:
 
 
 def _unit(pairs: Sequence[Attention], layouts: Sequence[Sequence[tuple[int, ...]]]) -> int:
-    """Elements in 16 bytes if all dims and strides are multiples of them, so that a thread can read
-    as much at once; else 1.
-    """
-    unit = 16 // pairs[0].query.element_size()
+    """Of all dims and strides; a thread reads so many elements at once."""
     dims = [size for p in pairs for size in (p.query.shape[3], p.value.shape[3])]
     steps = [step for layout in layouts for strides in layout for step in strides]
-    return 1 if any(n % unit for n in dims + steps) else unit
+    return unit_of(pairs[0].query.dtype, *dims, *steps)
 
 
 def _numbers(

@@ -17,6 +17,9 @@ from fusionkit.ops.triton_runtime import INTERPRETING
 # The interpreter multiplies the bits of bfloat16 as whole numbers.
 WIDENS = tl.constexpr(INTERPRETING)
 LOG2E = tl.constexpr(1.4426950408889634)
+# Of a query and a value. Their addresses and masks would fill the registers if the compiler kept
+# them from one round of the loop to the next.
+MANY_READS = tl.constexpr(64)
 
 # Places in a pair's numbers, as `triton_launch` writes them: sizes, four strides of the bias, and
 # three strides (batch, head, step) of each tensor that the kernel takes.

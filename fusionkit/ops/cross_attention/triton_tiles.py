@@ -1,4 +1,4 @@
-"""Tiles of the attention kernels: as large as no register spills on sm_80, 90 and 100."""
+"""Tiles of the attention kernels: as large as no loop spills registers on sm_80, 90 and 100."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple
 import torch
 
 MAX_HEAD_DIM = 256
-_REGISTERS_OF_A_PROCESSOR = 65536
+SHORT = 64
+"""Steps; a tile of twice as many would be half empty."""
 
 
 class Tiles(NamedTuple):
     """Query rows and keys of a tile of scores, and what a program is made of.
 
-    max_registers of a thread are given where the compiler, left alone, would spill a few to get by
-    with half of them.
+    The compiler is left to choose the registers of a thread: with a limit given, were it all that
+    there are, it plans for as many and spills.
     """
 
     rows: int
     keys: int
     num_warps: int
-    max_registers: int | None = None
     num_stages: int = 2
 
 
@@ -31,21 +31,21 @@ _FLOAT = {
         32: Tiles(32, 32, 8),
         64: Tiles(32, 32, 4),
         128: Tiles(32, 16, 8),
-        256: Tiles(16, 16, 8),
+        256: Tiles(16, 16, 16),
     },
     "rows": {
         16: Tiles(32, 32, 4),
-        32: Tiles(32, 32, 4, 255),
+        32: Tiles(32, 16, 4),
         64: Tiles(32, 16, 4),
-        128: Tiles(16, 16, 8, 255),
-        256: Tiles(16, 16, 8, 255),
+        128: Tiles(16, 16, 8),
+        256: Tiles(16, 16, 16),
     },
     "keys": {
         16: Tiles(32, 32, 4),
         32: Tiles(16, 32, 8),
         64: Tiles(16, 16, 4),
-        128: Tiles(16, 16, 16, 128, num_stages=1),
-        256: Tiles(16, 16, 8, num_stages=1),
+        128: Tiles(16, 16, 8),
+        256: Tiles(16, 16, 8, num_stages=3),
     },
 }
 _HALF = {
@@ -57,20 +57,55 @@ _HALF = {
         256: Tiles(32, 16, 8),
     },
     "rows": {
-        16: Tiles(64, 64, 8),
+        16: Tiles(64, 64, 4),
         32: Tiles(64, 64, 8),
-        64: Tiles(64, 64, 8),
+        64: Tiles(64, 32, 8),
         128: Tiles(64, 32, 8),
-        256: Tiles(32, 16, 8),
+        256: Tiles(16, 16, 8),
     },
     "keys": {
         16: Tiles(64, 64, 8),
-        32: Tiles(64, 64, 8),
+        32: Tiles(32, 64, 8),
         64: Tiles(32, 32, 4),
         128: Tiles(32, 32, 8),
         256: Tiles(16, 16, 8),
     },
 }
+# Where a thread reads vectors it keeps few addresses and masks, which leaves registers for larger
+# tiles. With 64 rows (of the keys kernel: keys) to 4 warps, sm_90 multiplies by wgmma.
+_HALF_ALIGNED = {
+    "forward": {
+        16: Tiles(64, 64, 4),
+        32: Tiles(64, 64, 4),
+        64: Tiles(64, 64, 4, num_stages=3),
+        128: Tiles(64, 32, 4),
+        256: Tiles(32, 16, 8),
+    },
+    "rows": {
+        16: Tiles(64, 64, 4),
+        32: Tiles(64, 64, 4),
+        64: Tiles(64, 32, 4),
+        128: Tiles(64, 32, 8),
+        256: Tiles(32, 16, 8),
+    },
+    "keys": {
+        16: Tiles(64, 64, 4),
+        32: Tiles(64, 64, 4),
+        64: Tiles(32, 64, 4),
+        128: Tiles(32, 32, 8),
+        256: Tiles(16, 16, 8),
+    },
+}
+_HALF_LONG = {
+    "forward": {
+        16: Tiles(128, 64, 8),
+        32: Tiles(128, 64, 8),
+        64: Tiles(128, 64, 8, num_stages=3),
+    },
+    "rows": {16: Tiles(128, 64, 8), 32: Tiles(128, 64, 8), 64: Tiles(128, 32, 8)},
+    "keys": {16: Tiles(64, 128, 8), 32: Tiles(64, 128, 8)},
+}
+"""For sequences that fill them."""
 
 
 def padded_size(dim: int) -> int:
@@ -78,14 +113,29 @@ def padded_size(dim: int) -> int:
     return max(16, 1 << (dim - 1).bit_length()) if dim else 16
 
 
-def tiles(kind: str, size: int, dtype: torch.dtype, has_bias: bool) -> Tiles:
-    """Of the kernel ``forward``, ``rows`` or ``keys`` at a padded head dim of ``size``."""
-    found = (_FLOAT if dtype == torch.float32 else _HALF)[kind][size]
-    if not has_bias:
-        return found
-    # A bias takes registers for its addresses; in half precision none are left to read ahead.
+def tiles(
+    kind: str, size: int, dtype: torch.dtype, *, has_bias: bool, aligned: bool, longest: int
+) -> Tiles:
+    """Of the kernel ``forward``, ``rows`` or ``keys`` at a padded head dim of ``size``.
+
+    Args:
+        aligned: whether a thread reads vectors of 16 bytes.
+        longest: steps of the longest sequence that is cut into tiles.
+    """
+    if has_bias:
+        return _with_bias(_table(dtype)[kind][size], size, dtype)
+    if dtype == torch.float32 or not aligned:
+        return _table(dtype)[kind][size]
+    short = _HALF_ALIGNED[kind][size]
+    return _HALF_LONG[kind].get(size, short) if longest > SHORT else short
+
+
+def _table(dtype: torch.dtype) -> dict[str, dict[int, Tiles]]:
+    return _FLOAT if dtype == torch.float32 else _HALF
+
+
+def _with_bias(found: Tiles, size: int, dtype: torch.dtype) -> Tiles:
+    """A bias takes registers for its addresses; in half precision none are left to read ahead."""
     most = 32 if size * dtype.itemsize <= 128 else 16
-    warps = max(8, found.num_warps)
-    registers = min(255, _REGISTERS_OF_A_PROCESSOR // (32 * warps))
     stages = found.num_stages if dtype == torch.float32 else 1
-    return Tiles(min(found.rows, most), min(found.keys, most), warps, registers, stages)
+    return Tiles(min(found.rows, most), min(found.keys, most), max(8, found.num_warps), stages)

@@ -17,7 +17,7 @@ from fusionkit.ops.gated_mask.autograd import (
     fake_forward,
     run_on_device,
 )
-from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
+from fusionkit.ops.triton_runtime import NAMESPACE, define, on_device_of, triton_reasons
 
 MAX_GATES = 8
 
@@ -59,17 +59,16 @@ def _forward(
     dropout_p: float,
     seed: Tensor | None,
 ) -> Tensor:
-    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_forward, tiles
+    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_forward
 
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not out.numel():
         return out
-    grid, constants = tiles(x.shape[0] * x.shape[1], x.shape[2], seed is not None)
-    with _on(x):
+    grid, constants, numbers = _launch(x, lengths, dropout_p, seed)
+    with on_device_of(x):
         gated_mask_forward[grid](
             x.contiguous(), tuple(gate.contiguous() for gate in gate_logits), out,
-            *_options(x, lengths, dropout_p, seed),
-            HAS_LENGTHS=lengths is not None, num_warps=NUM_WARPS, **constants,
+            *numbers, num_warps=NUM_WARPS, **constants,
         )  # fmt: skip
     return out
 
@@ -83,7 +82,7 @@ def _backward(
     seed: Tensor | None,
     needs: int,
 ) -> list[Tensor]:
-    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_backward, tiles
+    from fusionkit.ops.gated_mask.triton_kernels import NUM_WARPS, gated_mask_backward
 
     wanted = [needs >> i & 1 for i in range(1 + len(gate_logits))]
     found = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for want in wanted if want]
@@ -92,28 +91,31 @@ def _backward(
     # What is not wanted is not written: any tensor may stand for it.
     gradients = iter(found)
     grad_x, *grad_gates = [next(gradients) if want else found[0] for want in wanted]
-    grid, constants = tiles(x.shape[0] * x.shape[1], x.shape[2], seed is not None)
-    with _on(x):
+    grid, constants, numbers = _launch(x, lengths, dropout_p, seed)
+    with on_device_of(x):
         gated_mask_backward[grid](
             grad_out.contiguous(), x.contiguous(), tuple(gate.contiguous() for gate in gate_logits),
-            grad_x, tuple(grad_gates), *_options(x, lengths, dropout_p, seed),
-            HAS_LENGTHS=lengths is not None, NEEDS=needs, num_warps=NUM_WARPS, **constants,
+            grad_x, tuple(grad_gates), *numbers,
+            NEEDS=needs, num_warps=NUM_WARPS, **constants,
         )  # fmt: skip
     return found
 
 
-def _on(x: Tensor) -> Any:
-    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
-
-
-def _options(
+def _launch(
     x: Tensor, lengths: Tensor | None, dropout_p: float, seed: Tensor | None
-) -> tuple[Any, ...]:
-    """lengths, seed, rows, steps, size, threshold and factor, as both kernels take them."""
+) -> tuple[tuple[int, int], dict[str, Any], tuple[Any, ...]]:
+    """Grid, constants, and lengths, seed, rows, steps, units, threshold and factor, in this order,
+    as both kernels take them.
+    """
+    from fusionkit.ops.gated_mask.triton_kernels import tiles
+
     batch, steps, size = x.shape
+    dropout, has_lengths = seed is not None, lengths is not None
+    grid, constants = tiles(batch, steps, size, x.dtype, dropout=dropout, lengths=has_lengths)
     threshold, factor = math.floor(dropout_p * 2**32), 1.0 / (1.0 - dropout_p)
     contiguous = None if lengths is None else lengths.contiguous()
-    return contiguous, seed, batch * steps, steps, size, threshold, factor
+    units = size // constants["UNIT"]
+    return grid, constants, (contiguous, seed, batch * steps, steps, units, threshold, factor)
 
 
 define(FORWARD_SCHEMA, _forward, fake_forward)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fusionkit.ops.arguments import apart, transform_reasons
 from fusionkit.ops.info_nce.autograd import InfoNCE, fake_backward, fake_forward
-from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
+from fusionkit.ops.triton_runtime import NAMESPACE, define, on_device_of, triton_reasons
 
 
 def run_triton(
@@ -44,10 +42,11 @@ def _forward(queries: Tensor, keys: Tensor, scale: float) -> tuple[Tensor, Tenso
     count, size = queries.shape
     if not count:
         return losses, normalisers
-    grid, constants = forward_tiles(count)
-    with _on(queries):
+    grid, constants = forward_tiles(count, size, queries.dtype)
+    with on_device_of(queries):
         info_nce_forward[grid](
-            queries.contiguous(), keys.contiguous(), losses, normalisers, count, size, scale,
+            queries.contiguous(), keys.contiguous(), losses, normalisers,
+            count, size // constants["UNIT"], scale,
             num_warps=NUM_WARPS, **constants,
         )  # fmt: skip
     return losses, normalisers
@@ -63,20 +62,18 @@ def _backward(
         return found
     queries, keys, grad_out = queries.contiguous(), keys.contiguous(), grad_out.contiguous()
     gradients = iter(found)
-    grid, constants = backward_tiles(*queries.shape)
+    count, size = queries.shape
+    grid, constants = backward_tiles(count, size, queries.dtype)
     for of_keys in (False, True):
         if needs >> of_keys & 1:
             mine, others = (keys, queries) if of_keys else (queries, keys)
-            with _on(queries):
+            with on_device_of(queries):
                 info_nce_backward[grid](
-                    grad_out, mine, others, normalisers, next(gradients), *queries.shape, scale,
+                    grad_out, mine, others, normalisers, next(gradients),
+                    count, size // constants["UNIT"], scale,
                     OF_KEYS=of_keys, num_warps=NUM_WARPS, **constants,
                 )  # fmt: skip
     return found
-
-
-def _on(x: Tensor) -> Any:
-    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
 
 
 define("info_nce(Tensor queries, Tensor keys, float scale) -> (Tensor, Tensor)",

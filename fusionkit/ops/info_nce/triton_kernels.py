@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 
-from fusionkit.ops.triton_runtime import INTERPRETING, KernelBuild
+from fusionkit.ops.triton_runtime import DTYPE_NAMES, INTERPRETING, KernelBuild, unit_of
 
 # Tiles that spill no register on any device: products in float32 take many.
 ROWS = 16
@@ -20,6 +21,7 @@ FORWARD_COLUMNS, BACKWARD_COLUMNS = 64, 32
 DEPTH = 16
 MAX_WIDTH = 64
 NUM_WARPS = 8
+NUMBERS = ["count", "units", "scale"]
 # The interpreter multiplies the bits of bfloat16 as if they were integers.
 UPCAST = tl.constexpr(INTERPRETING)
 
@@ -45,12 +47,13 @@ def _scores(
     return total * scale
 
 
-@triton.jit(do_not_specialize=["scale"])
+@triton.jit(do_not_specialize=NUMBERS)
 def info_nce_forward(
-    queries, keys, losses, normalisers, count, size, scale,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    queries, keys, losses, normalisers, count, units, scale,
+    UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """The normalisers are the logsumexp of every row."""
+    """The normalisers are the logsumexp of every row. ``units`` times UNIT are the features."""
+    size = units * UNIT
     first = tl.program_id(0) * ROWS
     row = first + tl.arange(0, ROWS)
     queries += tl.cast(first, tl.int64) * size
@@ -73,13 +76,14 @@ def info_nce_forward(
     tl.store(normalisers + row, largest + tl.log(total), mask=row < count)
 
 
-@triton.jit(do_not_specialize=["scale"])
+@triton.jit(do_not_specialize=NUMBERS)
 def info_nce_backward(
-    grad_out, mine, others, normalisers, gradient, count, size, scale,
-    OF_KEYS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-    WIDTH: tl.constexpr,
+    grad_out, mine, others, normalisers, gradient, count, units, scale,
+    OF_KEYS: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Gradient of ROWS queries (OF_KEYS: of keys), WIDTH features of them."""
+    size = units * UNIT
     first = tl.program_id(0) * ROWS
     row = first + tl.arange(0, ROWS)[:, None]
     mine += tl.cast(first, tl.int64) * size
@@ -106,24 +110,28 @@ def info_nce_backward(
     tl.store(gradient + place, total * scale, mask=(row < count) & (feature < size))
 
 
-def forward_tiles(count: int) -> tuple[tuple[int], dict[str, Any]]:
+def forward_tiles(count: int, size: int, dtype: torch.dtype) -> tuple[tuple[int], dict[str, Any]]:
     """The grid and the constants of a launch over ``count`` vectors on each side."""
-    constants = {"ROWS": ROWS, "COLUMNS": FORWARD_COLUMNS, "DEPTH": DEPTH}
+    unit = unit_of(dtype, size)
+    constants = {"UNIT": unit, "ROWS": ROWS, "COLUMNS": FORWARD_COLUMNS, "DEPTH": DEPTH}
     return (triton.cdiv(count, ROWS),), constants
 
 
-def backward_tiles(count: int, size: int) -> tuple[tuple[int, int], dict[str, Any]]:
+def backward_tiles(
+    count: int, size: int, dtype: torch.dtype
+) -> tuple[tuple[int, int], dict[str, Any]]:
     """The same; more than WIDTH features take several programs, each with all the scores."""
     width = min(MAX_WIDTH, max(16, triton.next_power_of_2(size)))
-    constants = {"ROWS": ROWS, "COLUMNS": BACKWARD_COLUMNS, "DEPTH": DEPTH, "WIDTH": width}
-    return (triton.cdiv(count, ROWS), triton.cdiv(size, width)), constants
+    (programs,), constants = forward_tiles(count, size, dtype)
+    constants |= {"COLUMNS": BACKWARD_COLUMNS, "WIDTH": width}
+    return (programs, triton.cdiv(size, width)), constants
 
 
 def builds() -> list[KernelBuild]:
     """Every kernel in every dtype, the backward of either side."""
     found = []
-    scalars = {"count": "i32", "size": "i32", "scale": "fp32"}
-    for dtype in ("fp32", "fp16", "bf16"):
+    scalars = {"count": "i32", "units": "i32", "scale": "fp32"}
+    for dtype, size in (("fp32", 128), ("fp32", 35), ("fp16", 100), ("bf16", 128)):
         pointer = f"*{dtype}"
         forward = {
             "queries": pointer, "keys": pointer, "losses": pointer, "normalisers": "*fp32",
@@ -134,13 +142,15 @@ def builds() -> list[KernelBuild]:
             "gradient": pointer, **scalars,
         }  # fmt: skip
         launches: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
-            ("forward", info_nce_forward, forward, forward_tiles(256)[1])
+            ("forward", info_nce_forward, forward, forward_tiles(256, size, DTYPE_NAMES[dtype])[1])
         ]
         for side, of_keys in (("queries", False), ("keys", True)):
-            constants = {**backward_tiles(256, 128)[1], "OF_KEYS": of_keys}
+            constants = {**backward_tiles(256, size, DTYPE_NAMES[dtype])[1], "OF_KEYS": of_keys}
             launches.append((f"backward of {side}", info_nce_backward, backward, constants))
         found += [
-            KernelBuild(f"info_nce, {dtype}, {name}", kernel, signature, constants, NUM_WARPS)
+            KernelBuild(
+                f"info_nce, {dtype}, size {size}, {name}", kernel, signature, constants, NUM_WARPS
+            )
             for name, kernel, signature, constants in launches
         ]
     return found

@@ -18,7 +18,7 @@ from fusionkit.ops.split_attention.autograd import (
     fake_scale_backward,
     is_channels_last,
 )
-from fusionkit.ops.triton_runtime import NAMESPACE, define, triton_reasons
+from fusionkit.ops.triton_runtime import NAMESPACE, define, on_device_of, triton_reasons
 
 
 def run_triton_mean(
@@ -161,11 +161,16 @@ def _launch(
     from fusionkit.ops.split_attention.triton_kernels import NUM_WARPS, tiles
 
     batch, channels, size = shape
-    grid, tile = tiles(batch, channels, size, num_segments, channels_last)
-    with torch.cuda.device_of(tensors[0]):  # type: ignore[no-untyped-call]
+    inner, dtype = size // steps, tensors[0].dtype
+    grid, tile = tiles(batch, channels, steps, inner, num_segments, channels_last, dtype)
+    if channels_last:
+        channels //= tile["UNIT"]
+    else:
+        inner //= tile["UNIT"]
+    with on_device_of(tensors[0]):
         kernel[grid](
             *tensors, None if lengths is None else lengths.contiguous(),
-            channels, steps, size // steps, num_segments,
+            channels, steps, inner, num_segments,
             HAS_LENGTHS=lengths is not None, num_warps=NUM_WARPS, **tile, **constants,
         )  # fmt: skip
 

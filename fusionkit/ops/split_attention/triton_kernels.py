@@ -2,21 +2,33 @@
 
 A program takes CHANNELS channels of one sample and one segment of its time axis, BLOCK numbers of
 each at a time, in a fixed order. The numbers of a segment follow each other on the flattened axis,
-``inner`` of them a step. LAST says that channels lie next to each other in memory.
+``inner`` of them a step. LAST says that channels lie next to each other in memory. What does so
+comes in UNIT numbers: ``channels``, or else ``inner``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 
-from fusionkit.ops.triton_runtime import KernelBuild
+from fusionkit.ops.triton_runtime import DTYPE_NAMES, KernelBuild, unit_of
 
 TILE = 1024
 NUM_WARPS = 4
 SIZES = ["channels", "steps", "inner", "num_segments"]
+
+
+@triton.jit
+def _counts(channels, inner, LAST: tl.constexpr, UNIT: tl.constexpr):
+    """Channels, and numbers in a step of one."""
+    if LAST:
+        channels *= UNIT
+    else:
+        inner *= UNIT
+    return channels, inner
 
 
 @triton.jit
@@ -58,9 +70,10 @@ def _places(channel, element, channels, size, LAST: tl.constexpr):
 @triton.jit(do_not_specialize=SIZES)
 def segment_mean_forward(
     x, out, lengths, channels, steps, inner, num_segments,
-    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, UNIT: tl.constexpr, CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
+    channels, inner = _counts(channels, inner, LAST, UNIT)
     sample, channel, segment, start, stop, _ = _segment(
         lengths, channels, steps, inner, num_segments, HAS_LENGTHS, CHANNELS, WIDE
     )
@@ -79,9 +92,10 @@ def segment_mean_forward(
 @triton.jit(do_not_specialize=SIZES)
 def segment_mean_backward(
     grad_out, grad_x, lengths, channels, steps, inner, num_segments,
-    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, UNIT: tl.constexpr, CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
+    channels, inner = _counts(channels, inner, LAST, UNIT)
     sample, channel, segment, start, stop, end = _segment(
         lengths, channels, steps, inner, num_segments, HAS_LENGTHS, CHANNELS, WIDE
     )
@@ -99,9 +113,10 @@ def segment_mean_backward(
 @triton.jit(do_not_specialize=SIZES)
 def segment_scale_forward(
     x, gains, out, lengths, channels, steps, inner, num_segments,
-    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, UNIT: tl.constexpr, CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
+    channels, inner = _counts(channels, inner, LAST, UNIT)
     sample, channel, segment, start, stop, end = _segment(
         lengths, channels, steps, inner, num_segments, HAS_LENGTHS, CHANNELS, WIDE
     )
@@ -121,10 +136,11 @@ def segment_scale_forward(
 @triton.jit(do_not_specialize=SIZES)
 def segment_scale_backward(
     grad_out, x, gains, grad_x, grad_gains, lengths, channels, steps, inner, num_segments,
-    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, NEEDS: tl.constexpr, CHANNELS: tl.constexpr,
-    BLOCK: tl.constexpr, WIDE: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, LAST: tl.constexpr, NEEDS: tl.constexpr, UNIT: tl.constexpr,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Bit 0 of NEEDS asks for the gradient of x, bit 1 for that of the gains."""
+    channels, inner = _counts(channels, inner, LAST, UNIT)
     sample, channel, segment, start, stop, end = _segment(
         lengths, channels, steps, inner, num_segments, HAS_LENGTHS, CHANNELS, WIDE
     )
@@ -150,9 +166,11 @@ def segment_scale_backward(
 
 
 def tiles(
-    batch: int, channels: int, size: int, num_segments: int, channels_last: bool
-) -> tuple[tuple[int], dict[str, Any]]:
-    """The grid and the constants of a launch over (batch, channels, size) numbers."""
+    batch: int, channels: int, steps: int, inner: int, num_segments: int, channels_last: bool,
+    dtype: torch.dtype,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the constants of a launch over (batch, channels, steps * inner) numbers."""
+    size = steps * inner
     power = triton.next_power_of_2
     if channels_last:
         columns = min(32, power(channels))
@@ -161,8 +179,8 @@ def tiles(
         block = min(TILE, max(16, power(triton.cdiv(size, num_segments))))
         columns = min(TILE // block, power(channels))
     constants = {
-        "LAST": channels_last, "CHANNELS": columns, "BLOCK": block,
-        "WIDE": channels * size >= 2**31 - TILE,
+        "LAST": channels_last, "UNIT": unit_of(dtype, channels if channels_last else inner),
+        "CHANNELS": columns, "BLOCK": block, "WIDE": channels * size >= 2**31 - TILE,
     }  # fmt: skip
     return (batch * triton.cdiv(channels, columns) * num_segments,), constants
 
@@ -176,7 +194,11 @@ def builds() -> list[KernelBuild]:
     ):  # fmt: skip
         pointer = f"*{dtype}"
         name = f"{dtype}, channels {'last' if last else 'first'}"
-        constants = {**tiles(8, 64, 784, 1, last)[1], "WIDE": wide, "HAS_LENGTHS": True}
+        constants = {
+            **tiles(8, 64, 1, 784, 1, last, DTYPE_NAMES[dtype])[1],
+            "WIDE": wide,
+            "HAS_LENGTHS": True,
+        }
         for kernel, tensors, more in (
             (segment_mean_forward, ("x", "out"), {}),
             (segment_mean_backward, ("grad_out", "grad_x"), {}),
