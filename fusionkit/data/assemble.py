@@ -41,14 +41,20 @@ def assemble_dataset(
 
     Raises:
         ConfigError: ``centre`` names a modality that is not there.
-        DataError: the samples are unusable (see `validate_store`), a split is empty, or a sample is
-            in two splits.
+        DataError: the samples are unusable (see `validate_store`), a split is empty, a sample is in
+            two splits, or a modality is in no training sample.
     """
     store, repairs = validate_store(
         store, spec, where=where, nonfinite=config.nonfinite, missing=config.missing
     )
     _check_splits(store, splits, where)
     raw = {split: store.select(splits[split]) for split in SPLITS}
+    for modality, own in raw["train"].lengths.items():
+        if not own.any():
+            raise DataError(
+                f"{where}: no training sample has {modality!r}; leave it out, or train on samples "
+                "that have it"
+            )
     unknown = sorted(set(config.centre) - set(spec.modalities))
     if unknown:
         raise ConfigError(

@@ -39,7 +39,7 @@ def validate_store(
             range, a context is no list of integers or text, or names are missing or not unique.
     """
     _check_ids(store, where)
-    _check_modalities(store, spec, where)
+    _check_modalities(store, spec, where, missing)
     for modality in spec.modalities:
         _check_lengths(store, modality, where, missing)
     if missing == "zeros":
@@ -72,13 +72,13 @@ def _check_ids(store: SequenceStore, where: str) -> None:
         )
 
 
-def _check_modalities(store: SequenceStore, spec: DataSpec, where: str) -> None:
+def _check_modalities(store: SequenceStore, spec: DataSpec, where: str, missing: Missing) -> None:
     for modality, size in spec.modalities.items():
         if modality not in store.features or modality not in store.lengths:
             raise DataError(
                 f"{where}: modality {modality!r} is missing; the data have "
                 f"{', '.join(store.features) or 'none'}, and all of {', '.join(spec.modalities)} "
-                "are needed"
+                "are needed" + (", with length 0 where a sample lacks one" * (missing == "zeros"))
             )
         flat = store.features[modality]
         if flat.ndim != 2 or flat.dtype != np.float32:
@@ -103,9 +103,12 @@ def _check_lengths(store: SequenceStore, modality: str, where: str, missing: Mis
     wrong = np.flatnonzero(lengths < (0 if missing == "zeros" else 1))
     if len(wrong):
         index = int(wrong[0])
+        fix = "drop it, or train with --set data.missing=zeros"
+        if lengths[index] < 0:
+            fix = "lengths are whole numbers from 0 on"
         raise DataError(
             f"{where}: sample {store.ids[index]!r} has length {lengths[index]} in {modality!r} "
-            f"({len(wrong)} such samples); drop it, or train with --set data.missing=zeros"
+            f"({len(wrong)} such samples); {fix}"
         )
     if lengths.sum() != len(flat):
         raise DataError(

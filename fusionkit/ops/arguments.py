@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -95,7 +96,10 @@ def seed_on(seed: int | Tensor | None, device: torch.device) -> Tensor:
     return torch.full((), seed, dtype=torch.int64, device=device)
 
 
-def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
+T = TypeVar("T", Tensor, "Tensor | None")
+
+
+def apart(tensors: Sequence[T]) -> list[T]:
     """The tensors, with views for those that came before, in a compiled graph only.
 
     Dynamo refuses an `autograd.Function` that gets one tensor twice.
@@ -103,6 +107,6 @@ def apart(tensors: Sequence[Tensor]) -> list[Tensor]:
     if not torch.compiler.is_compiling():
         return list(tensors)
     return [
-        x.view_as(x) if any(x is before for before in tensors[:i]) else x
+        x.view_as(x) if x is not None and any(x is before for before in tensors[:i]) else x
         for i, x in enumerate(tensors)
     ]

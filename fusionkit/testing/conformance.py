@@ -175,17 +175,20 @@ def _check_tracing(method: str, spec: DataSpec, options: Mapping[str, Any]) -> N
     inputs = (dict(batch.features), dict(batch.lengths), dict(batch.context))
     with torch.no_grad():
         reference = model(*inputs)
+    for name, with_gradients, trace in (
+        ("torch.compile", True, lambda: torch.compile(model, backend="eager", fullgraph=True)),
+        ("torch.compile", False, lambda: torch.compile(model, backend="eager", fullgraph=True)),
+        ("torch.export", False, lambda: torch.export.export(model, inputs).module()),
+    ):
         torch.compiler.reset()
-        for name, trace in (
-            ("torch.compile", lambda: torch.compile(model, backend="eager", fullgraph=True)),
-            ("torch.export", lambda: torch.export.export(model, inputs).module()),
-        ):
+        with torch.set_grad_enabled(with_gradients):
             try:
                 outputs = trace()(*inputs)  # type: ignore[no-untyped-call]
             except Exception as error:
                 reason = str(error).strip().splitlines()[0]
-                raise AssertionError(f"{where}: {name} fails: {reason}") from error
-            _require(_close(outputs, reference), where, f"{name} changes the outputs")
+                how = "with" if with_gradients else "without"
+                raise AssertionError(f"{where}: {name} fails {how} gradients: {reason}") from error
+        _require(_close(outputs.detach(), reference), where, f"{name} changes the outputs")
 
 
 def _without(batch: MultimodalBatch, modality: str) -> MultimodalBatch:

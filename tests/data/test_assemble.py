@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,11 +35,14 @@ _SPLITS: dict[Split, tuple[int, int]] = {"train": (0, 6), "validation": (6, 8), 
 
 
 def _assemble(
-    store: SequenceStore, config: DataConfig, splits: Mapping[Split, tuple[int, int]] = _SPLITS
+    store: SequenceStore,
+    config: DataConfig,
+    splits: Mapping[Split, tuple[int, int]] = _SPLITS,
+    sizes: Mapping[str, int] = {"a": 2},
 ) -> MultimodalDataset:
     return assemble_dataset(
         store,
-        DataSpec({"a": 2}, "classification", 2),
+        DataSpec(dict(sizes), "classification", 2),
         {name: np.arange(*bounds) for name, bounds in splits.items()},
         config,
         name="mine",
@@ -95,6 +99,17 @@ def test_overlapping_and_empty_splits() -> None:
         _assemble(_store(), DataConfig(), {**_SPLITS, "test": (5, 6)})
     with pytest.raises(DataError, match=r"mine\.npz: the validation split has no samples; change"):
         _assemble(_store(), DataConfig(), {**_SPLITS, "validation": (6, 6)})
+
+
+def test_a_modality_that_no_training_sample_has() -> None:
+    store = _store()
+    lengths = store.lengths["a"].copy()
+    flat = store.features["a"][int(lengths[:6].sum()) :]
+    lengths[:6] = 0
+    features = {"a": flat, "b": store.features["a"]}
+    lacking = replace(store, features=features, lengths={"a": lengths, "b": store.lengths["a"]})
+    with pytest.raises(DataError, match=r"mine\.npz: no training sample has 'a'; leave it out"):
+        _assemble(lacking, DataConfig(missing="zeros"), sizes={"a": 2, "b": 2})
 
 
 def test_hash_is_the_same_in_another_process() -> None:

@@ -100,7 +100,7 @@ def _lengths(store: SequenceStore, **changed: Any) -> SequenceStore:
             _lengths(_store(), text=np.array([9, 5, -6])),
             _CLASSES,
             "sample 'c' has length -6 in 'text'",
-            "drop it",
+            "lengths are whole numbers",
         ),
         (
             _store(),

@@ -97,6 +97,18 @@ def test_compiled_in_one_graph(extension: ModuleType) -> None:
                 torch.testing.assert_close(a, b)
 
 
+def test_compiled_where_one_tensor_stands_for_all(extension: ModuleType) -> None:
+    def itself(x: Tensor, lengths: Tensor) -> Tensor:
+        return cross_attention(x, x, x, key_lengths=lengths, query_lengths=lengths)
+
+    compiled = torch.compile(itself, fullgraph=True, backend="aot_eager")
+    inputs, lengths = [draw(2, 2, 8, 5, seed=0)], torch.tensor([8, 3])
+    with force_backend("cpu"):
+        found = outputs_and_gradients(compiled, inputs, lengths)
+        for a, b in zip(found, outputs_and_gradients(itself, inputs, lengths)):
+            torch.testing.assert_close(a, b)
+
+
 def test_compiled_for_any_size(extension: ModuleType) -> None:
     """Batch and steps change without recompiling."""
     torch.compiler.reset()

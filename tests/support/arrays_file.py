@@ -11,6 +11,8 @@ from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.formats.arrays import NpzConfig, load_npz
 
 COUNT = 24
+SPEECH = "'speech' is not used: it is no numeric array (<U2)"
+"""What is said of the file as it is."""
 
 
 def arrays(**changed: Any) -> dict[str, Any]:

@@ -268,7 +268,14 @@ def check_compiled(backend: str, device: str) -> None:
     def attend(query: Tensor, key: Tensor, lengths: Tensor, seed: Tensor) -> Tensor:
         bias = query[0, 0, :, :1]
         return cross_attention(
-            query * 2, key, key, key_lengths=lengths, bias=bias, dropout_p=0.2, seed=seed
+            query * 2,
+            key,
+            key,
+            key_lengths=lengths,
+            query_lengths=lengths,
+            bias=bias,
+            dropout_p=0.2,
+            seed=seed,
         )
 
     compiled: Any = torch.compile(attend, fullgraph=True, backend="aot_eager")

@@ -11,26 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from fusionkit.data.assemble import assemble_dataset
 from fusionkit.data.dataset import MultimodalDataset, Split
 from fusionkit.data.formats.context import choose_context
-from fusionkit.data.formats.npz_file import (
-    Arrays,
-    as_frames,
-    is_numeric,
-    lengths_name,
-    read_lengths,
-    read_npz,
-)
+from fusionkit.data.formats.npz_file import Arrays, as_frames, lengths_name, read_npz
+from fusionkit.data.formats.npz_modalities import choose_modalities, left_out, lengths_of
 from fusionkit.data.formats.splits import Indices, SplitPlan, by_column, by_groups, cut
 from fusionkit.data.formats.targets import Targets, read_targets
 from fusionkit.data.source import DataConfig
 from fusionkit.data.spec import DataSpec
 from fusionkit.data.store import SequenceStore
-from fusionkit.errors import ConfigError, DataError
+from fusionkit.errors import ConfigError
 
 TARGET_NAMES = ("label", "target", "y", "action", "emotion", "class")
 GROUP_NAMES = ("subject", "actor", "speaker", "video")
@@ -107,8 +100,8 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
     """
     where = str(config.path)
     arrays = read_npz(config.path)
-    modalities = _modalities(config, arrays, where)
-    lengths = _lengths(arrays, modalities, where)
+    modalities = choose_modalities(config.modalities, arrays, where)
+    lengths = lengths_of(arrays, modalities, where)
     count = len(lengths[modalities[0]])
     target = _column(config.target, "target", TARGET_NAMES, arrays, count, where)
     if target is None:
@@ -156,42 +149,12 @@ def load_npz(config: NpzConfig) -> MultimodalDataset:
         where=where,
         split_rule=rule,
         source=f"the file {config.path.name}; its licence is not known to FusionKit",
-        notes=[*_unseen_classes(targets, splits), *_shared_groups(store, splits)],
+        notes=[
+            *(left_out(arrays, count) if config.modalities is None else []),
+            *_unseen_classes(targets, splits),
+            *_shared_groups(store, splits),
+        ],
     )
-
-
-def _modalities(config: NpzConfig, arrays: Arrays, where: str) -> list[str]:
-    found = [n for n, a in arrays.items() if lengths_name(n) in arrays and is_numeric(a)]
-    chosen = found if config.modalities is None else config.modalities
-    for name in chosen:
-        if name not in arrays or not is_numeric(arrays[name]) or arrays[name].ndim == 0:
-            raise ConfigError(
-                f"modalities: {name!r} is no numeric array of {where}; it has {', '.join(arrays)}"
-            )
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ConfigError(
-            f"modalities: name at least one array of {where}, each once; those with lengths are "
-            f"{', '.join(found) or 'none (an array X needs the lengths X_len)'}"
-        )
-    return chosen
-
-
-def _lengths(arrays: Arrays, modalities: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:
-    lengths = {
-        m: read_lengths(arrays, m, where)
-        if lengths_name(m) in arrays
-        else np.ones(len(arrays[m]), dtype=np.int64)
-        for m in modalities
-    }
-    first = modalities[0]
-    for modality, own in lengths.items():
-        if len(own) != len(lengths[first]):
-            raise DataError(
-                f"{where}: {modality!r} has {len(own)} samples, {first!r} has "
-                f"{len(lengths[first])}; give each sample a row, or lengths in "
-                f"{lengths_name(modality)!r}"
-            )
-    return lengths
 
 
 def _column(

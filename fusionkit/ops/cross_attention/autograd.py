@@ -44,6 +44,7 @@ def run_on_device(
     result: Tensor
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         query, key, value = apart([query, key, value])
+        key_lengths, query_lengths = apart([key_lengths, query_lengths])
         result = CrossAttention.apply(  # type: ignore[no-untyped-call]
             namespace, query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
         )

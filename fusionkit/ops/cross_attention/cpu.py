@@ -61,6 +61,7 @@ def run_cpu(
         or (bias is not None and bias.requires_grad)
     ):
         query, key, value = apart([query, key, value])
+        key_lengths, query_lengths = apart([key_lengths, query_lengths])
         result: Tensor = CrossAttention.apply(  # type: ignore[no-untyped-call]
             "fusionkit", query, key, value, bias, key_lengths, query_lengths, scale, dropout_p, seed
         )

@@ -11,7 +11,7 @@ import pytest
 from fusionkit.data.dataset import MultimodalDataset
 from fusionkit.data.preparation import Preparation
 
-from arrays_file import COUNT, arrays, load
+from arrays_file import COUNT, SPEECH, arrays, load
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_what_is_inferred(folder: Path) -> None:
         "evenly over the classes (split_seed 0)"
     )
     assert [len(s) for s in (data.train, data.validation, data.test)] == [14, 2, 8]
-    assert data.notes == []
+    assert data.notes == [SPEECH]
 
 
 def test_values_reach_the_splits_unchanged(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_split_column_is_found_or_named(folder: Path) -> None:
     data = load(folder, arrays(split=words))
     assert [len(s) for s in (data.train, data.validation, data.test)] == [14, 4, 6]
     assert data.split_rule == "as 'split' says"
-    assert data.notes == ["the test split shares 1 groups with training, e.g. '5'"]
+    assert data.notes == [SPEECH, "the test split shares 1 groups with training, e.g. '5'"]
     named = load(folder, arrays(fold=words), split="fold")
     assert [len(s) for s in (named.train, named.validation, named.test)] == [14, 4, 6]
     grouped = load(folder, arrays(split=words), test_groups=[1])
@@ -143,4 +143,14 @@ def test_without_groups_and_split_a_part_is_drawn(folder: Path) -> None:
 def test_classes_that_training_lacks_are_noted(folder: Path) -> None:
     data = load(folder, arrays(action=np.arange(COUNT) // 4), test_groups=[6])
     assert data.spec.num_outputs == 6
-    assert data.notes == ["no training sample has the class '5'"]
+    assert data.notes == [SPEECH, "no training sample has the class '5'"]
+
+
+def test_arrays_that_look_like_modalities_are_noted(folder: Path) -> None:
+    content = arrays(audio_len=None)
+    data = load(folder, content, test_groups=[1])
+    assert data.notes == [
+        "'audio' is not used: it has no lengths 'audio_len'",
+        SPEECH,
+    ]
+    assert not load(folder, content, test_groups=[1], modalities=["depth"]).notes
