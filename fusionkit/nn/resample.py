@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusionkit.errors import DataError
 from fusionkit.ops.lengths import zero_padding
 
 
@@ -22,20 +21,14 @@ def resample(
     word alignment averages audio and video frames), repetition where it is longer.
 
     Args:
-        x: (B, T, D). lengths: (B,) in [1, T]. target_lengths: (B,) in [0, N], N its maximum.
+        x: (B, T, D). lengths: (B,) in [0, T]. target_lengths: (B,) in [0, N], N its maximum.
         most: no target is longer. On an accelerator N is then this number, so that nothing waits
             for the device; the CPU takes the maximum all the same.
 
     Returns:
-        (B, N, D), zero from ``target_lengths[b]`` on.
-
-    Raises:
-        DataError: a sample of length 0 has a target of more than 0 steps. On an accelerator with
-            ``most`` nobody looks, and the result is NaN there.
+        (B, N, D), zero from ``target_lengths[b]`` on, and everywhere for a sequence of length 0.
     """
     if most is None or target_lengths.is_cpu:
-        if bool(((lengths == 0) & (target_lengths > 0)).any()):
-            raise DataError("resample: a sequence of length 0 cannot be stretched")
         most = int(target_lengths.max()) if len(target_lengths) else 0
     steps = most
     # The integral of x up to every frame border; a part's mean is a difference of two values.
@@ -47,8 +40,9 @@ def resample(
     rest = (borders - frame).to(x.dtype)[..., None]
     index = frame[..., None].expand(-1, -1, x.shape[-1])
     at_border = integral.gather(1, index) + rest * x.gather(1, index)
-    mean = at_border.diff(dim=1) / ratio[:, None, None].to(x.dtype)
-    return zero_padding(mean, target_lengths)
+    parts = torch.where(lengths > 0, ratio, 1.0)
+    mean = at_border.diff(dim=1) / parts[:, None, None].to(x.dtype)
+    return zero_padding(mean, torch.where(lengths > 0, target_lengths, 0))
 
 
 def onto_one_axis(
@@ -59,7 +53,7 @@ def onto_one_axis(
     """`resample` every modality to each sample's shortest or longest one.
 
     Args:
-        features: modality -> (B, T_m, D_m). lengths: modality -> (B,) in [1, T_m].
+        features: modality -> (B, T_m, D_m). lengths: modality -> (B,) in [0, T_m].
 
     Returns:
         Modality -> (B, T, D_m), and the lengths (B,) of all.

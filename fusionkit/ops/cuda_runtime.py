@@ -28,8 +28,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 _WITHOUT_CUDA = "the compiled extension was built without CUDA"
 _REBUILD = (
-    "install nvcc (CUDA 12.8 or later) and g++, and run `FUSIONKIT_BUILD_CUDA=1 pip install "
-    "--no-build-isolation --force-reinstall --no-deps` on FusionKit's source"
+    "with nvcc (CUDA 12.8 or later) and g++ run, in the folder of FusionKit's source, "
+    "`FUSIONKIT_BUILD_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps .`"
 )
 
 

@@ -18,9 +18,8 @@ import torch  # noqa: F401  # its libraries have to be in the process before the
 from fusionkit.errors import ConfigError, FusionKitError
 
 _REBUILD = (
-    "install a C++ compiler (g++ or clang++) and run "
-    "`FUSIONKIT_BUILD_CPU=1 pip install --no-build-isolation --force-reinstall --no-deps` on "
-    "FusionKit's source"
+    "with a C++ compiler (g++ or clang++) run, in the folder of FusionKit's source, "
+    "`FUSIONKIT_BUILD_CPU=1 pip install --no-build-isolation --force-reinstall --no-deps .`"
 )
 _COST = (
     "operators run on plain PyTorch: the same numbers, but several passes over memory each "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusionkit.data.preparation import Preparation
 from fusionkit.data.spec import DataSpec
-from fusionkit.errors import CheckpointError
+from fusionkit.errors import CheckpointError, ConfigError
 from fusionkit.registry import Method
 from fusionkit.training.checkpoint import (
     TrainingState,
@@ -33,7 +33,13 @@ def convert(method: Method, checkpoint: Path, out: Path, options: Mapping[str, A
     """
     assert method.convert_checkpoint is not None
     converted = method.convert_checkpoint(read_state_dict(checkpoint))
-    config = build_config(method.config, {**converted.config, **options}, method.name)
+    try:
+        config = build_config(method.config, {**converted.config, **options}, method.name)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}; what the weights do not tell has its default: give the original's own "
+            "values with --set KEY=VALUE"
+        ) from None
     spec = DataSpec.from_json(
         {
             "modalities": converted.modalities,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from fusionkit import DataError
 from fusionkit.nn import resample
 
 
@@ -56,6 +54,12 @@ def test_padding_has_no_influence() -> None:
     assert torch.allclose(resample(x, lengths, targets), resample(junk, lengths, targets))
 
 
-def test_nothing_cannot_be_stretched() -> None:
-    with pytest.raises(DataError, match="length 0"):
-        resample(torch.zeros(1, 3, 2), torch.tensor([0]), torch.tensor([2]))
+def test_a_sequence_of_length_0_gives_zeros() -> None:
+    """And no gradient, whatever its padding holds."""
+    x = torch.full((2, 3, 2), torch.nan)
+    x[1] = 1.0
+    x.requires_grad_()
+    result = resample(x, torch.tensor([0, 3]), torch.tensor([2, 2]))
+    assert not result[0].any() and result[1].eq(1).all()
+    result.sum().backward()
+    assert x.grad is not None and not x.grad[0].any() and x.grad[1].isfinite().all()

@@ -53,7 +53,7 @@ def test_otherwise_another_backend_runs() -> None:
 
 
 def test_reason_and_remedy_without_the_kernels(without: pytest.MonkeyPatch) -> None:
-    assert cuda_absence().startswith("the compiled extension was built without CUDA: install nvcc")
+    assert cuda_absence().startswith("the compiled extension was built without CUDA: with nvcc")
     status = cuda_status()
     assert not status.available and "FUSIONKIT_BUILD_CUDA=1 pip install" in status.remedy
     without.setattr(cuda_runtime, "absence", lambda: "no extension at all")
