@@ -64,7 +64,7 @@ def usage(cubin: bytes) -> dict[str, int]:
         file.flush()
 
         def told(option: str) -> str:
-            command = [tool, option, file.name]
+            command = [str(tool), option, file.name]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
         text = told("-res-usage")

@@ -88,7 +88,7 @@ def builds() -> list[KernelBuild]:
         found += [build(kind, "fp32", 256), build(kind, "fp32", 100, unit=1, bias="fp32")]
         found += [build(kind, "fp16", 10, unit=1, pairs=6)]
         found += [build(kind, "fp16", n, unit=1) for n in (30, 50, 100, 256)]
-        found += [build(kind, "fp16", n, pairs=12) for n in (64, 128)]
+        found += [build(kind, "fp16", n) for n in (64, 128)]
         found += [
             build(kind, "fp16", 64, pairs=12, longest=SHORT),
             build(kind, "fp32", 32, precision="tf32"),

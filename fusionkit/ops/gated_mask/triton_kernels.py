@@ -227,7 +227,7 @@ def builds() -> list[KernelBuild]:
             found += [
                 build(kind, dtype, 300, lengths=False),
                 build(kind, dtype, 304, gates=1),
-                build(kind, dtype, 35, gates=8, wide=True),
+                build(kind, dtype, 35, gates=8),
                 build(kind, dtype, 304, dropout=True),
                 build(kind, dtype, 35, gates=8, dropout=True, wide=True),
             ]
