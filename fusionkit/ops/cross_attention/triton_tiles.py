@@ -137,5 +137,5 @@ def _table(dtype: torch.dtype) -> dict[str, dict[int, Tiles]]:
 def _with_bias(found: Tiles, size: int, dtype: torch.dtype) -> Tiles:
     """A bias takes registers for its addresses; in half precision none are left to read ahead."""
     most = 32 if size * dtype.itemsize <= 128 else 16
-    stages = found.num_stages if dtype == torch.float32 else 1
-    return Tiles(min(found.rows, most), min(found.keys, most), max(8, found.num_warps), stages)
+    stages = 2 if dtype == torch.float32 else 1
+    return Tiles(min(found.rows, most), min(found.keys, most), 8, stages)
