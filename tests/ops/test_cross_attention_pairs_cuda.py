@@ -13,7 +13,7 @@ from fusionkit.ops.cross_attention_pairs.cuda import pairs_reasons, pairs_slower
 from fusionkit.ops.cuda_runtime import EMULATED
 
 import cuda_emulated
-from attention_checks import normal
+from attention_devices import normal
 from fuzz import blocks
 from on_cuda import DEVICE, runs
 from pairs_checks import (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionkit.bench.plain_backends import plain_pytorch
 from fusionkit.ops import force_backend, length_aware_lstm, length_aware_lstm_group
@@ -112,3 +114,26 @@ def test_one_compiled_graph_has_the_flag_of_its_call(lengths: str, differentiabl
     with force_backend("flip"), torch.set_grad_enabled(differentiable):
         torch.testing.assert_close(compiled(inputs), call(inputs))
     assert found and set(found) == {differentiable}
+
+
+def test_second_derivatives_leave_cudnn_out(
+    extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has none for recurrent networks."""
+    enabled = []
+    module = importlib.import_module("fusionkit.ops.length_aware_lstm.autograd")
+    reference = module.run_reference
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        enabled.append(torch.backends.cudnn.enabled)
+        return reference(*args, **options)
+
+    monkeypatch.setattr(module, "run_reference", recorded)
+    modules = [nn.LSTM(size, 4, bidirectional=True) for size in (3, 5, 2)]
+    inputs = [torch.randn(2, 6, own.input_size, requires_grad=True) for own in modules]
+    weights = [list(own.parameters()) for own in modules]
+    with force_backend("cpu"):
+        outputs = length_aware_lstm_group(inputs, torch.tensor([6, 4]), weights, bidirectional=True)
+        torch.autograd.grad(outputs[0].sum(), inputs[0], create_graph=True)
+    assert len(enabled) == 3 and not any(enabled)
+    assert torch.backends.cudnn.enabled

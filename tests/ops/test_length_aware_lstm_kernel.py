@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,17 @@ from fusionkit.ops import explain, force_backend, length_aware_lstm, length_awar
 from fusionkit.ops.backends import BackendError
 
 from fuzz import blocks
-from recurrent_cases import NAN, Case, assert_close, build, packed, poison, run
+from recurrent_cases import (
+    NAN,
+    Case,
+    assert_close,
+    build,
+    draw_for_kernels,
+    packed,
+    picker,
+    poison,
+    run,
+)
 
 EPS = torch.finfo(torch.float32).eps
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 48, 65, 100, 130)
@@ -25,25 +34,10 @@ SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 48, 65, 100, 130)
 
 def draw(seed: int) -> Case:
     """A call with sizes around those of vectors, tiles and panels."""
-    g = torch.Generator().manual_seed(seed)
-
-    def pick(*options: Any) -> Any:
-        return options[int(torch.randint(len(options), (), generator=g))]
-
-    return Case(
-        seed=seed,
-        batch=pick(1, 2, 5, 9, 17, 70),
-        steps=pick(1, 2, 3, 7, 20),
-        input_size=pick(*SIZES, 300),
-        hidden_size=pick(*SIZES),
-        num_layers=pick(1, 1, 1, 2),
-        bidirectional=pick(True, False),
-        cell="lstm",
-        dtype=torch.float32,
-        layout=pick("dense", "time_first", "every_second"),
-        kind_of_lengths=pick("none", "full", "with_zero", "any", "shorter"),
-        need_state=pick(False, True),
-    )
+    return draw_for_kernels(
+        seed, picker(seed), batches=(1, 2, 5, 9, 17, 70), steps=(1, 2, 3, 7, 20),
+        input_sizes=(*SIZES, 300), hidden_sizes=SIZES,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seeds", blocks(0.2))
@@ -219,26 +213,6 @@ def test_second_derivatives(extension: ModuleType) -> None:
             found.append(torch.autograd.grad(penalty, [inputs.x, *weights]))
     for a, b in zip(*found):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
-
-
-def test_second_derivatives_leave_cudnn_out(
-    extension: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has none for recurrent networks."""
-    enabled = []
-    module = importlib.import_module("fusionkit.ops.length_aware_lstm.autograd")
-    reference = module.run_reference
-
-    def recorded(*args: Any, **options: Any) -> Any:
-        enabled.append(torch.backends.cudnn.enabled)
-        return reference(*args, **options)
-
-    monkeypatch.setattr(module, "run_reference", recorded)
-    group = Group()
-    with force_backend("cpu"):
-        torch.autograd.grad(group.together()[0].sum(), group.inputs[0], create_graph=True)
-    assert len(enabled) == 3 and not any(enabled)
-    assert torch.backends.cudnn.enabled
 
 
 def test_levels_agree(extension: ModuleType, restore: None) -> None:

@@ -14,16 +14,12 @@ from fusionkit.ops import cross_attention, force_backend
 from fusionkit.ops.philox import keep_mask
 
 from attention_cases import DENSE, INF, NAN, Case, Inputs, build, outputs_and_gradients, poison
-from attention_devices import run_on, upstream_of
+from attention_devices import normal, run_on, upstream_of
 from attention_truth import find_truth, must_be_zero, rows_without_result
+from compiled_attention import check_compiled_for_any_size
 
 NEEDS = ("query", "key", "value", "scores")
 """Gradients that the backward operators are asked for, by bit."""
-
-
-def normal(*shape: int, seed: int, device: str) -> Tensor:
-    """The same numbers on every device."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 def operator(backend: str, name: str) -> Any:
@@ -263,36 +259,17 @@ def check_second_derivatives(backend: str, device: str) -> None:
 
 
 def check_compiled(backend: str, device: str) -> None:
-    """In one graph for any sizes: the third ones need nothing to be compiled."""
+    """One tensor may be given twice, as key and value, and as both lengths."""
 
-    def attend(query: Tensor, key: Tensor, lengths: Tensor, seed: Tensor) -> Tensor:
+    def attend(query: Tensor, key: Tensor, lengths: Tensor, seed: Tensor) -> list[Tensor]:
         bias = query[0, 0, :, :1]
-        return cross_attention(
-            query * 2,
-            key,
-            key,
-            key_lengths=lengths,
-            query_lengths=lengths,
-            bias=bias,
-            dropout_p=0.2,
-            seed=seed,
-        )
+        out = cross_attention(
+            query * 2, key, key, key_lengths=lengths, query_lengths=lengths, bias=bias,
+            dropout_p=0.2, seed=seed,
+        )  # fmt: skip
+        return [out]
 
-    compiled: Any = torch.compile(attend, fullgraph=True, backend="aot_eager")
-    for steps in (5, 9, 12):
-        results = []
-        for function in (compiled, attend):
-            leaves = [
-                normal(2, 2, n, 4, seed=n, device=device).requires_grad_()
-                for n in (steps, steps + 3)
-            ]
-            options = [torch.tensor([steps, 0]).to(device), torch.tensor(steps).to(device)]
-            recompiling = torch._dynamo.config.patch(error_on_recompile=steps == 12)
-            with force_backend(backend), recompiling:
-                out = function(*(leaves + options))
-            results.append([out, *torch.autograd.grad(out.sum(), leaves)])
-        for ours, plain in zip(*results, strict=True):
-            torch.testing.assert_close(ours, plain)
+    check_compiled_for_any_size(backend, device, attend, heads=2)
 
 
 def check_tracing(backend: str) -> None:

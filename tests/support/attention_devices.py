@@ -13,6 +13,11 @@ from attention_cases import BIAS_AXES, LAYOUTS, Case, Inputs, outputs_and_gradie
 from fuzz import two_generators
 
 
+def normal(*shape: int, seed: int, device: str) -> Tensor:
+    """The same numbers on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
 def moved(x: Any, device: str) -> Any:
     """A tensor there, with the same strides and the same memory around it; others unchanged."""
     if not isinstance(x, Tensor) or x.device.type == device:

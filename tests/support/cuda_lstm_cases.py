@@ -10,7 +10,16 @@ from torch import Tensor
 
 from fusionkit.ops import length_aware_lstm_group
 
-from recurrent_cases import Case, Inputs, assert_close, build, packed, poison
+from recurrent_cases import (
+    Case,
+    Inputs,
+    assert_close,
+    build,
+    draw_for_kernels,
+    packed,
+    picker,
+    poison,
+)
 
 EPS = torch.finfo(torch.float32).eps
 # Around the sizes at which a thread, a team and a block are full.
@@ -19,25 +28,11 @@ SIZES = (1, 2, 4, 5, 7, 16, 19, 20, 21, 33, 40, 64, 100, 101, 130)
 
 def draw(seed: int) -> tuple[Case, int]:
     """A call, and how many blocks run at a time."""
-    g = torch.Generator().manual_seed(seed)
-
-    def pick(*options: Any) -> Any:
-        return options[int(torch.randint(len(options), (), generator=g))]
-
-    case = Case(
-        seed=seed,
-        batch=pick(1, 2, 5, 9),
-        steps=pick(1, 2, 3, 7),
-        input_size=pick(1, 3, 8, 35),
-        hidden_size=pick(*SIZES),
-        num_layers=pick(1, 1, 1, 2),
-        bidirectional=pick(True, False),
-        cell="lstm",
-        dtype=torch.float32,
-        layout=pick("dense", "time_first", "every_second"),
-        kind_of_lengths=pick("none", "full", "with_zero", "any", "shorter"),
-        need_state=pick(False, True),
-    )
+    pick = picker(seed)
+    case = draw_for_kernels(
+        seed, pick, batches=(1, 2, 5, 9), steps=(1, 2, 3, 7), input_sizes=(1, 3, 8, 35),
+        hidden_sizes=SIZES,
+    )  # fmt: skip
     return case, pick(2, 3, 8, 20)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from fusionkit.ops import AttentionPair, cross_attention, cross_attention_pairs, force_backend
 
 from attention_cases import NAN, Case, Inputs, build, lay_out, poison
-from attention_checks import normal, operator
-from attention_devices import draw_small, moved, upstream_of
+from attention_checks import operator
+from attention_devices import draw_small, moved, normal, upstream_of
 from attention_truth import find_truth, must_be_zero, rows_without_result
+from compiled_attention import check_compiled_for_any_size
 from fuzz import two_generators
 
 LAYOUTS = ("heads_split", "every_second", "reversed_axes", "dense")
@@ -252,29 +253,14 @@ def check_numeric_gradients(backend: str, device: str) -> None:
 
 
 def check_compiled(backend: str, device: str) -> None:
-    """In one graph for any sizes: the third ones need nothing to be compiled."""
+    """Two pairs of the same sequences, one with a seed in a tensor, one with a number."""
 
     def both_ways(x: Tensor, y: Tensor, lengths: Tensor, seed: Tensor) -> list[Tensor]:
         there = AttentionPair(x * 2, y, y, lengths, None, seed)
         back = AttentionPair(y, x, x, None, lengths, 3)
         return cross_attention_pairs([there, back], dropout_p=0.25)
 
-    compiled: Any = torch.compile(both_ways, fullgraph=True, backend="aot_eager")
-    for steps in (5, 9, 12):
-        results = []
-        for function in (compiled, both_ways):
-            leaves = [
-                normal(2, 1, n, 4, seed=n, device=device).requires_grad_()
-                for n in (steps, steps + 3)
-            ]
-            options = [torch.tensor([steps, 0]).to(device), torch.tensor(steps).to(device)]
-            recompiling = torch._dynamo.config.patch(error_on_recompile=steps == 12)
-            with force_backend(backend), recompiling:
-                outputs = function(*leaves, *options)
-            gradients = torch.autograd.grad([x.sum() for x in outputs], leaves)
-            results.append([*outputs, *gradients])
-        for ours, plain in zip(*results, strict=True):
-            torch.testing.assert_close(ours, plain)
+    check_compiled_for_any_size(backend, device, both_ways, heads=1)
 
 
 def check_tracing(backend: str) -> None:

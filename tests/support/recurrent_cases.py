@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +46,41 @@ class Case:
         )
 
 
-def draw(seed: int) -> Case:
+def picker(seed: int) -> Callable[..., Any]:
+    """One of its arguments at every call."""
     g = torch.Generator().manual_seed(seed)
+    return lambda *options: options[int(torch.randint(len(options), (), generator=g))]
 
-    def pick(*options: Any) -> Any:
-        return options[int(torch.randint(len(options), (), generator=g))]
 
+def draw_for_kernels(
+    seed: int,
+    pick: Callable[..., Any],
+    *,
+    batches: Sequence[int],
+    steps: Sequence[int],
+    input_sizes: Sequence[int],
+    hidden_sizes: Sequence[int],
+) -> Case:
+    """A call that the compiled kernels take: an LSTM in float32 of one of these sizes."""
+    return Case(
+        seed=seed,
+        batch=pick(*batches),
+        steps=pick(*steps),
+        input_size=pick(*input_sizes),
+        hidden_size=pick(*hidden_sizes),
+        num_layers=pick(1, 1, 1, 2),
+        bidirectional=pick(True, False),
+        cell="lstm",
+        dtype=torch.float32,
+        layout=pick("dense", "time_first", "every_second"),
+        kind_of_lengths=pick("none", "full", "with_zero", "any", "shorter"),
+        need_state=pick(False, True),
+    )
+
+
+def draw(seed: int) -> Case:
+    """Everything that the operator takes."""
+    pick = picker(seed)
     return Case(
         seed=seed,
         batch=pick(1, 2, 3, 6),
